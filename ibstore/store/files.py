@@ -1,0 +1,132 @@
+"""Durable files on a local disk: put atomically, put only if absent, claim a folder, remove a tree.
+
+Durable means: when the call returns, the bytes and the name survive a power cut (``fsync`` of the file, then
+of its folder).
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from ibstore.errors import WriteError
+
+PARTIAL: Final = ".partial"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Object in the JSON file at ``path``; None where there is no such file."""
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} holds no JSON object")  # noqa: TRY004  (bad data, not a bad argument)
+    return document
+
+
+def put_new(path: Path, document: Mapping[str, Any]) -> None:
+    """Write ``document`` as JSON at ``path``: durable, atomic, and only if nothing is there.
+
+    Raises
+    ------
+    FileExistsError
+        When the path exists; whoever put it first has won.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike a rename, a link tells when it lost the race
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Make every file and every name below ``root``, and ``root``'s own name, survive a power cut."""
+    for folder, _, names in os.walk(root, topdown=False):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+    sync(root.parent)
+
+
+def remove_tree(root: Path) -> None:
+    """Remove ``root`` with all below it; its own record goes first, so that no reader sees half of it."""
+    (root / "zarr.json").unlink(missing_ok=True)
+    if root.exists():
+        shutil.rmtree(root)
+
+
+def folders(root: Path) -> list[Path]:
+    """Folders directly below ``root``, by name; none where ``root`` does not exist."""
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def claim(folder: Path) -> int | None:
+    """Lock ``folder`` for this process and return what `release` takes; None when another holds it.
+
+    The lock lives in the kernel, on the folder itself: nothing foreign lies in the store, and a process that
+    is killed holds nothing.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def release(descriptor: int) -> None:
+    """Give back what `claim` returned."""
+    os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Be the only process in ``folder`` that asks for this: the others wait."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusals (no space, no permission) into a `WriteError` that names ``path``."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WriteError(
+            f"cannot write to {path}: {reason}; whatever was committed before is whole: free space or mend "
+            "the permissions, then capture again"
+        ) from error

@@ -1,0 +1,60 @@
+"""Pure sizes: how an array of samples is cut into inner chunks and shards.
+
+Inner chunks run along ``sample`` so that a reader can stream; shards are written whole, so that a run is
+few files. Sizes are bytes before compression.
+
+>>> plan(sample_bytes=12544, samples=60_000)  # conv1: 16 x 14 x 14 float32
+Layout(chunk=256, shard=5120)
+>>> plan(sample_bytes=40, samples=60_000)     # out: 10 float32
+Layout(chunk=65536, shard=65536)
+>>> plan(sample_bytes=40, samples=100)
+Layout(chunk=128, shard=128)
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+CHUNK_BYTES: Final = 4 << 20
+SHARD_BYTES: Final = 64 << 20
+BUFFER_BYTES: Final = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Samples in an inner chunk and in a shard; the shard is a multiple of the chunk."""
+
+    chunk: int
+    shard: int
+
+
+def plan(sample_bytes: int, samples: int, shard_bytes: int = SHARD_BYTES) -> Layout:
+    """Layout of an array of ``samples`` rows of ``sample_bytes`` bytes each.
+
+    A chunk is the largest power of two of samples within 4 MiB (at least one sample), no longer than the
+    array needs. A shard is as many chunks as fit in ``shard_bytes`` (at least one).
+    """
+    fitting = max(1, CHUNK_BYTES // max(1, sample_bytes))
+    chunk = min(_floor_power_of_two(fitting), _ceil_power_of_two(max(1, samples)))
+    chunks_needed = -(-samples // chunk)
+    chunks_fitting = max(1, shard_bytes // (chunk * max(1, sample_bytes)))
+    return Layout(chunk, chunk * max(1, min(chunks_needed, chunks_fitting)))
+
+
+def shard_budget(arrays: int) -> int:
+    """Bytes a shard may take when ``arrays`` arrays are written side by side.
+
+    A shard is gathered in memory before it is written, one for each layer: together they stay within
+    512 MiB, however many layers a network has.
+
+    >>> shard_budget(3) >> 20, shard_budget(64) >> 20
+    (64, 8)
+    """
+    return min(SHARD_BYTES, BUFFER_BYTES // max(1, arrays))
+
+
+def _floor_power_of_two(value: int) -> int:
+    return 1 << (value.bit_length() - 1)
+
+
+def _ceil_power_of_two(value: int) -> int:
+    return 1 << (value - 1).bit_length()

@@ -1,0 +1,49 @@
+"""Node names: any text as one path component that every file system and object store accepts.
+
+Bytes of the UTF-8 form outside ``[A-Za-z0-9._-]`` become ``=HH``. Names that mean something else as they
+stand (``.``, ``..``, a coordinate's name, ``zarr.json``, a leading dot) have their first byte escaped.
+"""
+
+import re
+from typing import Final
+
+from ibstore.errors import UsageError
+
+RESERVED: Final = frozenset({"", ".", "..", "epoch", "sample", "zarr.json", "c"})
+MAX_BYTES: Final = 200  # file systems end at 255; zarr and temporary names add to it
+
+_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_ESCAPED: Final = re.compile(rb"=([0-9A-F]{2})")
+
+
+def escape(name: str) -> str:
+    """Node name of ``name``; distinct names give distinct nodes.
+
+    Raises
+    ------
+    UsageError
+        When the name is empty or its node name would exceed 200 bytes.
+
+    Examples
+    --------
+    >>> escape("encoder.0"), escape("relu:1"), escape("a/b"), escape("epoch"), escape("=")
+    ('encoder.0', 'relu=3A1', 'a=2Fb', '=65poch', '=3D')
+    """
+    if not name:
+        raise UsageError("a name is empty; give it at least one character")
+    raw = name.encode()
+    node = "".join(chr(byte) if byte in _PLAIN else f"={byte:02X}" for byte in raw)
+    if node in RESERVED or node.startswith("."):
+        node = f"={raw[0]:02X}{node[1:]}"
+    if len(node) > MAX_BYTES:
+        raise UsageError(f"the name {name[:40]!r}… takes {len(node)} bytes as a node name; keep it within {MAX_BYTES}")
+    return node
+
+
+def unescape(node: str) -> str:
+    """Name of a node name: the inverse of `escape`.
+
+    >>> unescape("relu=3A1"), unescape("=65poch")
+    ('relu:1', 'epoch')
+    """
+    return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), node.encode()).decode()

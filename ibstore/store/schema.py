@@ -1,0 +1,165 @@
+"""What format 1 writes as JSON: the store's mark, a run's manifest, a segment's commit record.
+
+Each is a frozen dataclass that becomes the ``attributes`` of a Zarr group's ``zarr.json`` and comes back
+from it unchanged.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self
+
+FORMAT: Final = 1
+
+DIGEST_CHARACTERS: Final = 32
+"""Hex digits of SHA-256 that name a content: 128 bits."""
+
+Metrics = Mapping[str, Mapping[str, float]]
+"""Scalars by split, then by name: ``{"train": {"loss": 0.1}, "test": {"loss": 0.2}}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """A recorded layer: ``shape`` of one sample's activation (no sample axis) and NumPy ``dtype`` name."""
+
+    name: str
+    node: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> Self:
+        """From its JSON form."""
+        return cls(document["name"], document["node"], tuple(document["shape"]), document["dtype"])
+
+
+@dataclass(frozen=True, slots=True)
+class SplitInfo:
+    """A probe set of a run: its ``name``, the digest of its ``data`` and how many ``samples`` it has."""
+
+    name: str
+    node: str
+    data: str
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about a run that is known when it begins.
+
+    ``layers`` stand in execution order; ``settings`` are the recipe's own hyper-parameters. Nothing in it
+    depends on the clock or the machine's name: the same training writes the same bytes.
+    """
+
+    run: str
+    layers: tuple[LayerInfo, ...]
+    splits: tuple[SplitInfo, ...]
+    module: str = ""
+    recipe: str | None = None
+    seed: int | None = None
+    loss: str | None = None
+    optimizer: str | None = None
+    mode: str = "eval"
+    device: str = "cpu"
+    threads: int = 1
+    probe_batch: int = 1000
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def dump(self) -> dict[str, Any]:
+        """JSON form: the attributes of the run's group."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> Self:
+        """From its JSON form."""
+        fields = dict(document)
+        fields["layers"] = tuple(LayerInfo.load(layer) for layer in document["layers"])
+        fields["splits"] = tuple(SplitInfo(**split) for split in document["splits"])
+        return cls(**fields)
+
+    def layer(self, name: str) -> LayerInfo:
+        """Layer of that name; KeyError where there is none."""
+        return {layer.name: layer for layer in self.layers}[name]
+
+    def split(self, name: str) -> SplitInfo:
+        """Split of that name; KeyError where there is none."""
+        return {split.name: split for split in self.splits}[name]
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A committed file: its size in ``bytes`` and the first 32 hex digits of its content's SHA-256.
+
+    No CRC-32C here: every chunk ends with its own, and the CRC-32C of such a file is the same whatever the
+    chunks hold. It would name nothing.
+    """
+
+    bytes: int
+    sha256: str
+
+
+Files = Mapping[str, FileInfo]
+"""Committed files by path relative to their group."""
+
+
+def dump_files(files: Files) -> dict[str, list[int | str]]:
+    """JSON form, in the order of the paths."""
+    return {path: [files[path].bytes, files[path].sha256] for path in sorted(files)}
+
+
+def load_files(document: Mapping[str, Any]) -> dict[str, FileInfo]:
+    """From the JSON form."""
+    return {path: FileInfo(size, checksum) for path, (size, checksum) in document.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRecord:
+    """A segment's commit record: consecutive epochs of a run, their scalars, and every file with its sum.
+
+    ``steps`` are the optimizer's step counts beside the epochs, None where unknown.
+    """
+
+    epochs: tuple[int, ...]
+    steps: tuple[int | None, ...]
+    metrics: tuple[Metrics, ...]
+    files: Files
+
+    def dump(self) -> dict[str, Any]:
+        """JSON form: the attributes of the segment's group."""
+        return {
+            "epochs": list(self.epochs),
+            "steps": list(self.steps),
+            "metrics": [_dump_metrics(metrics) for metrics in self.metrics],
+            "files": dump_files(self.files),
+        }
+
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> Self:
+        """From its JSON form."""
+        return cls(
+            epochs=tuple(document["epochs"]),
+            steps=tuple(document["steps"]),
+            metrics=tuple(_load_metrics(metrics) for metrics in document["metrics"]),
+            files=load_files(document["files"]),
+        )
+
+
+def group(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of a Zarr v3 group's ``zarr.json`` with these attributes."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+
+
+def _dump_metrics(metrics: Metrics) -> dict[str, dict[str, float | str]]:
+    """JSON has no NaN and no infinity: they are written as words, as Zarr does for fill values."""
+    return {
+        split: {name: value if math.isfinite(value) else _WORDS[str(value)] for name, value in scalars.items()}
+        for split, scalars in metrics.items()
+    }
+
+
+def _load_metrics(document: Mapping[str, Mapping[str, float | str]]) -> dict[str, dict[str, float]]:
+    return {split: {name: float(value) for name, value in scalars.items()} for split, scalars in document.items()}
+
+
+_WORDS: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
