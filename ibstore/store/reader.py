@@ -191,6 +191,14 @@ class ProbeReader:
         """Bytes of its files on disk."""
         return sum(info.bytes for info in self.committed.values())
 
+    def x_form(self) -> "tuple[tuple[int, ...], np.dtype[Any]]":
+        """Shape of one sample's input, and its dtype."""
+        from ibstore.store.arrays import open_array
+
+        with _damage(f"inputs of probe set {self.digest}", self.folder / "x"):
+            array = open_array(self.folder / "x")
+            return array.shape[1:], array.dtype
+
     def x_blocks(self) -> "Iterator[NDArray[Any]]":
         """Inputs, (sample, …), in order, a shard at a time."""
         what = f"inputs of probe set {self.digest}"

@@ -125,6 +125,10 @@ class SegmentRecord:
     metrics: tuple[Metrics, ...]
     files: Files
 
+    def scalars(self) -> tuple[tuple[int, ...], tuple[int | None, ...], tuple[Metrics, ...]]:
+        """Epochs, steps and metrics, side by side."""
+        return self.epochs, self.steps, self.metrics
+
     def dump(self) -> dict[str, Any]:
         """JSON form: the attributes of the segment's group."""
         return {

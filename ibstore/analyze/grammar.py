@@ -1,0 +1,223 @@
+"""The grammar of waists: ``maxpool(1, 4, 4) | quantile(bins=2)`` becomes an immutable `Recipe`.
+
+A recipe's text is a Python expression, ``reduction | discretization``, read by `ast` (nothing is evaluated).
+A fitted discretization also takes ``scope=unit|channel|layer`` (whose values share edges) and
+``per=epoch|run`` (whether edges are fitted anew each epoch).
+"""
+
+import ast
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, Literal, NoReturn
+
+from ibstore.analyze.discretize import DISCRETIZATIONS, Binning, Discretization
+from ibstore.analyze.reduce import REDUCTIONS, Block
+from ibstore.errors import WaistError
+
+SCOPES: Final = ("unit", "channel", "layer")
+SPANS: Final = ("epoch", "run")
+
+Value = int | float | str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function's name with its arguments, defaults filled in: ``maxpool(1, 4, 4)``."""
+
+    name: str
+    args: tuple[Value, ...] = ()
+    kwargs: tuple[tuple[str, Value], ...] = ()
+
+    def __str__(self) -> str:
+        arguments = [f"{value}" for value in self.args] + [f"{name}={value}" for name, value in self.kwargs]
+        return f"{self.name}({', '.join(arguments)})" if arguments else self.name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one layer is narrowed; equal recipes have equal texts.
+
+    Examples
+    --------
+    >>> parse_recipe("maxpool(1,4,4)|quantile(2)")
+    Recipe('maxpool(1, 4, 4) | quantile(bins=2, lo=0.01, hi=0.99)')
+    """
+
+    reduction: Call
+    discretization: Call
+    scope: Literal["unit", "channel", "layer"] = "unit"
+    per: Literal["epoch", "run"] = "epoch"
+
+    def __str__(self) -> str:
+        options = [("scope", self.scope)] * (self.scope != "unit") + [("per", self.per)] * (self.per != "epoch")
+        call = self.discretization
+        return f"{self.reduction} | {Call(call.name, call.args, (*call.kwargs, *options))}"
+
+    def __repr__(self) -> str:
+        return f"Recipe({str(self)!r})"
+
+    def reduce(self, block: Block) -> Block:
+        """Reduce values (sample, …) to (sample, …); raises WaistError where the layer's shape does not fit."""
+        try:
+            reduced = REDUCTIONS[self.reduction.name](block, *self.reduction.args, **dict(self.reduction.kwargs))
+        except ValueError as error:
+            raise WaistError(f"{self}: {error}; the layer's shape is {block.shape[1:]}") from None
+        return reduced
+
+    @cached_property
+    def discretize(self) -> Discretization:
+        """The discretization with its parameters bound."""
+        call = self.discretization
+        return DISCRETIZATIONS[call.name](*call.args, **dict(call.kwargs))
+
+
+EXACT: Final = Recipe(Call("identity"), Call("exact"))
+LABELS: Final = Recipe(Call("identity"), Call("labels"))
+
+
+def parse_recipe(text: str) -> Recipe:
+    """Recipe from its text, ``reduction | discretization``.
+
+    Raises
+    ------
+    WaistError
+        With the text and a mark under the offending place.
+
+    Examples
+    --------
+    >>> parse_recipe("maxpol(4, 4) | threshold(0.5)")
+    Traceback (most recent call last):
+    ibstore.errors.WaistError: unknown reduction 'maxpol'; did you mean 'maxpool'?
+      maxpol(4, 4) | threshold(0.5)
+      ^^^^^^
+    """
+    source = " ".join(text.split())
+    try:
+        tree = ast.parse(source, mode="eval").body
+    except SyntaxError as error:
+        _refuse(source, f"cannot be read ({error.msg})", (error.offset or 1) - 1)
+    except (ValueError, RecursionError, MemoryError):
+        raise WaistError("the recipe cannot be read; write reduction | discretization") from None
+    if not (isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr)):
+        _refuse(source, "a recipe is reduction | discretization, as in identity | quantile(bins=2)", 0)
+    if isinstance(tree.left, ast.BinOp):
+        _refuse(source, "a recipe has one reduction and one discretization", *_span(tree.left))
+    name, args, kwargs = _read_call(source, tree.right)
+    scope = _option(source, tree.right, kwargs, "scope", SCOPES)
+    per = _option(source, tree.right, kwargs, "per", SPANS)
+    discretization = _bind(source, tree.right, "discretization", DISCRETIZATIONS, (name, args, kwargs))
+    reduction = _bind(source, tree.left, "reduction", REDUCTIONS, _read_call(source, tree.left))
+    recipe = Recipe(reduction, discretization)
+    fitted = _checked(source, tree.right, recipe)
+    if (scope or per) and not fitted:
+        _refuse(source, f"{name} has fixed bins and takes no scope or per", *_span(tree.right))
+    return Recipe(reduction, discretization, scope or "unit", per or "epoch")  # type: ignore[arg-type]
+
+
+def _checked(source: str, node: ast.expr, recipe: Recipe) -> bool:
+    """Whether the discretization is fitted; its own complaint about its parameters points at it."""
+    try:
+        discretize = recipe.discretize
+    except ValueError as error:
+        _refuse(source, str(error), *_span(node))
+    return isinstance(discretize, Binning) and bool(discretize.levels)
+
+
+def _read_call(source: str, node: ast.expr) -> tuple[str, list[Value], dict[str, Value]]:
+    """Name, positional and keyword arguments of ``name`` or ``name(…)``."""
+    if isinstance(node, ast.Name):
+        return node.id, [], {}
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        _refuse(source, "expected a name, or a name with arguments in parentheses", *_span(node))
+    args = [_literal(source, argument) for argument in node.args]
+    kwargs: dict[str, Value] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            _refuse(source, "expected name=value", *_span(keyword.value))
+        kwargs[keyword.arg] = _literal(source, keyword.value)
+    return node.func.id, args, kwargs
+
+
+def _literal(source: str, node: ast.expr) -> Value:
+    """Value of a number, a signed number or a word."""
+    if isinstance(node, ast.Name):
+        return node.id
+    sign = 1
+    inner = node
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        sign, inner = (-1 if isinstance(node.op, ast.USub) else 1), node.operand
+    if not (isinstance(inner, ast.Constant) and type(inner.value) in {int, float}):
+        _refuse(source, "expected a number or a word", *_span(node))
+    return sign * inner.value  # type: ignore[operator, return-value]
+
+
+def _option(source: str, node: ast.expr, kwargs: dict[str, Value], name: str, allowed: tuple[str, ...]) -> str | None:
+    """Take ``name=word`` out of the keywords."""
+    value = kwargs.pop(name, None)
+    if value is not None and value not in allowed:
+        _refuse(source, f"{name} is one of {', '.join(allowed)}, not {value}", *_span(node))
+    return None if value is None else str(value)
+
+
+def _bind(
+    source: str,
+    node: ast.expr,
+    kind: str,
+    known: Mapping[str, Callable[..., Any]],
+    call: tuple[str, list[Value], dict[str, Value]],
+) -> Call:
+    """Check a call against the registered function's signature and fill in its defaults."""
+    name, args, kwargs = call
+    start, _ = _span(node)
+    if name not in known:
+        hint = near(name, known) or f"; there are {', '.join(known)}"
+        _refuse(source, f"unknown {kind} {name!r}{hint}", start, start + len(name))
+    signature = inspect.signature(known[name], eval_str=True)
+    taken = list(signature.parameters.values())[1 if kind == "reduction" else 0 :]  # a reduction's first is the block
+    signature = signature.replace(parameters=taken)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        wanted = ", ".join(str(parameter) for parameter in taken) or "no arguments"
+        _refuse(source, f"{name}: {error}; it takes {wanted}", *_span(node))
+    bound.apply_defaults()
+    positional: list[Value] = []
+    named: list[tuple[str, Value]] = []
+    for parameter in taken:
+        value = bound.arguments[parameter.name]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            positional += [_typed(source, node, parameter, item) for item in value]
+        else:
+            named.append((parameter.name, _typed(source, node, parameter, value)))
+    return Call(name, tuple(positional), tuple(named))
+
+
+def _typed(source: str, node: ast.expr, parameter: inspect.Parameter, value: Value) -> Value:
+    """``value`` as the type that the parameter is annotated with."""
+    kind = parameter.annotation
+    if kind is float and type(value) in {int, float}:
+        return float(value)
+    if isinstance(kind, type) and type(value) is not kind:
+        _refuse(source, f"{parameter.name} must be of type {kind.__name__}, not {value}", *_span(node))
+    return value
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Hint at the closest of the known names, or nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _span(node: ast.expr) -> tuple[int, int]:
+    return node.col_offset, node.end_col_offset or node.col_offset + 1
+
+
+def _refuse(source: str, message: str, start: int, end: int | None = None) -> NoReturn:
+    """Point at source[start:end], offsets in UTF-8 bytes as `ast` gives them."""
+    raw = source.encode()
+    before, marked = raw[:start].decode(errors="ignore"), raw[start:end].decode(errors="ignore")
+    length = len(marked) if end is not None else 1
+    raise WaistError(f"{message}\n  {source}\n  {' ' * len(before)}{'^' * max(1, length)}")

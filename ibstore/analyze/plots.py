@@ -1,0 +1,202 @@
+"""Pictures of the information plane. matplotlib is imported where a picture is drawn."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ibstore.errors import UsageError, WriteError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart by everyone.
+COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#B8A800")
+QUANTITIES: Final[dict[str, tuple[str, Any]]] = {
+    "h_t": ("H(T)", "-"),
+    "i_xt": ("I(X;T)", "--"),
+    "i_ty": ("I(T;Y)", "-."),
+    "ib": ("I(X;T) − β·I(T;Y)", ":"),
+}
+STYLE: Final[dict[Any, Any]] = {
+    "font.size": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 13,
+    "axes.labelsize": 12,
+    "axes.grid": True,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+}
+LIGHTEST: Final = 0.35
+COLUMNS: Final = 3
+
+
+def plane(table: "pl.DataFrame") -> "Figure":
+    """Information plane of an information-plane table: a panel a waist, layers by colour, epochs by shade.
+
+    Dashed lines are the limits: H(X) (and log N, its ceiling) on the horizontal axis, H(Y) on the vertical one.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    waists = table["waist"].unique(maintain_order=True).to_list()
+    layers = table["layer"].unique(maintain_order=True).to_list()
+    columns = min(COLUMNS, len(waists))
+    rows = -(-len(waists) // columns)
+    with _style():
+        figure = Figure(figsize=(4.4 * columns + 1.2, 3.9 * rows + 1.2), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, waist in zip(axes, waists, strict=False):
+            _plane_panel(axis, table.filter(table["waist"] == waist), layers)
+            axis.set_title(waist)
+        for spare in axes[len(waists) :]:
+            spare.set_visible(False)
+        marks = [
+            Line2D([], [], color=_colour(layers, layer), marker="o", linewidth=1.5, label=layer) for layer in layers
+        ]
+        figure.legend(handles=marks, loc="outside lower center", ncols=min(8, len(marks)), title=_epochs_title(table))
+    return figure
+
+
+def curves(table: "pl.DataFrame") -> "Figure":
+    """Each quantity against the epoch: a row a waist, a column a layer. Runs are drawn over each other."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    waists = table["waist"].unique(maintain_order=True).to_list()
+    layers = table["layer"].unique(maintain_order=True).to_list()
+    with _style():
+        figure = Figure(figsize=(3.6 * len(layers) + 1.0, 2.7 * len(waists) + 1.2), layout="constrained")
+        axes = figure.subplots(len(waists), len(layers), squeeze=False, sharex=True)
+        for row, waist in zip(axes, waists, strict=True):
+            for axis, layer in zip(row, layers, strict=True):
+                shown = table.filter((table["waist"] == waist) & (table["layer"] == layer))
+                _curves_panel(axis, shown, _colour(layers, layer))
+                axis.set_title(f"{layer} · {waist}", fontsize=11)
+            row[0].set_ylabel(table["unit"][0])
+        for axis in axes[-1]:
+            axis.set_xlabel("epoch")
+        marks = [Line2D([], [], color="#333333", linestyle=line, label=name) for name, line in QUANTITIES.values()]
+        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), title=_beta_title(table))
+    return figure
+
+
+KINDS: "Final[dict[str, Callable[[pl.DataFrame], Figure]]]" = {"plane": plane, "curves": curves}
+
+
+def check(kind: str, out: Path) -> None:
+    """Return when there is such a kind of picture and such a format of file; raises `UsageError`."""
+    if kind not in KINDS:
+        raise UsageError(f"there is no picture {kind!r}; there are {', '.join(KINDS)}")
+    if out.suffix.lower() not in {".png", ".svg", ".pdf"}:
+        raise UsageError(f"{out} has no known picture format; end the name in .png, .svg or .pdf")
+
+
+def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
+    """Draw an information-plane table as a picture of ``kind`` to ``out``; its suffix says the format.
+
+    Raises
+    ------
+    UsageError
+        When there is no such kind or no such format, or the table is empty.
+    WriteError
+        When the file cannot be written.
+    """
+    check(kind, out)
+    if not len(table):
+        raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
+    figure = KINDS[kind](table)
+    try:
+        figure.savefig(out)
+    except OSError as error:
+        raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with -o") from error
+
+
+def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None:
+    unit = table["unit"][0]
+    _limits(axis, table)
+    for _, path in _paths(table):
+        colour = _colour(layers, path["layer"][0])
+        shades = _shades(colour, len(path))
+        axis.plot(path["i_xt"], path["i_ty"], color=colour, linewidth=0.8, alpha=0.5, zorder=2)
+        axis.scatter(path["i_xt"], path["i_ty"], color=shades, s=42, edgecolor="white", linewidth=0.5, zorder=3)
+    axis.set_xlabel(f"I(X;T) [{unit}]")
+    axis.set_ylabel(f"I(T;Y) [{unit}]")
+
+
+def _limits(axis: "Axes", table: "pl.DataFrame") -> None:
+    """Lines at H(X), log N and H(Y), with room for what they say."""
+    import numpy as np
+
+    samples = float(table["n"].max())  # type: ignore[arg-type]
+    ceiling = np.log(samples) if table["unit"][0] == "nats" else np.log2(samples)
+    h_x, h_y = float(table["h_x"].max()), table["h_y"].max()  # type: ignore[arg-type]
+    right = max(ceiling, h_x)
+    line: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
+    top = float(h_y) if h_y is not None else 1.0  # type: ignore[arg-type]
+    axis.set_xlim(-0.04 * right, 1.12 * right)
+    axis.set_ylim(-0.06 * top, 1.28 * top)
+    close = ceiling - h_x < 0.12 * right
+    for place, name, level in ((h_x, "H(X)", 1.24), (ceiling, "log N", 1.15 if close else 1.24)):
+        axis.axvline(place, ymax=(level + 0.06) / 1.34, **line)
+        _label(axis, place, level * top, name, "right" if place > 0.3 * right else "left")
+    if h_y is not None:
+        axis.axhline(top, **line)
+        _label(axis, 0.0, 1.06 * top, "H(Y)", "left")
+
+
+def _label(axis: "Axes", x: float, y: float, text: str, side: str) -> None:
+    axis.text(x, y, f" {text} ", ha=side, va="center", fontsize=10, color="#5B5B5B")
+
+
+def _curves_panel(axis: "Axes", table: "pl.DataFrame", colour: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for _, path in _paths(table):
+        for quantity, (_, line) in QUANTITIES.items():
+            axis.plot(path["epoch"], path[quantity], color=colour, linestyle=line, linewidth=1.8)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _paths(table: "pl.DataFrame") -> "Iterator[tuple[object, pl.DataFrame]]":
+    """One table for each run, split and layer, epochs in order."""
+    groups = table.drop_nulls(["i_xt", "i_ty"]).group_by(["run", "split", "layer"], maintain_order=True)
+    for name, path in groups:
+        yield name, path.sort("epoch")
+
+
+def _colour(layers: list[str], layer: str) -> str:
+    return COLOURS[layers.index(layer) % len(COLOURS)]
+
+
+def _shades(colour: str, count: int) -> list[tuple[float, ...]]:
+    """From light to full colour, one for each epoch."""
+    import numpy as np
+    from matplotlib.colors import to_rgb
+
+    full = np.array(to_rgb(colour))
+    strengths = np.linspace(LIGHTEST, 1, count) if count > 1 else np.ones(1)
+    return [tuple(1 - (1 - full) * strength) for strength in strengths]
+
+
+def _epochs_title(table: "pl.DataFrame") -> str:
+    epochs = sorted(table["epoch"].to_list())
+    return f"layers · epochs {epochs[0]} (light) to {epochs[-1]} (dark)"
+
+
+def _beta_title(table: "pl.DataFrame") -> str:
+    return f"β = {table['beta'][0]:g}"
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        yield

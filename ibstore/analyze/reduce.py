@@ -1,0 +1,118 @@
+"""Reductions: functions from a block (sample, …) to a smaller block (sample, …), registered by name.
+
+A reduction's text in a waist is its Python call without the block: ``maxpool(1, 4, 4)`` calls
+``maxpool(block, 1, 4, 4)``. The *channel axis* is the first one after ``sample``.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Block = NDArray[Any]
+"""Values of some samples, (sample, …)."""
+
+REDUCTIONS: Final[dict[str, Callable[..., Block]]] = {}
+
+
+def register_reduction(function: Callable[..., Block]) -> Callable[..., Block]:
+    """Make ``function`` a reduction that waists can name; use it as a decorator.
+
+    The first argument is the block, (sample, …); the others are what a waist's text gives, annotated with
+    ``int``, ``float`` or ``str``. The result keeps the sample axis. A ValueError becomes the user's message.
+
+    Examples
+    --------
+    >>> @register_reduction
+    ... def first(block: Block, count: int) -> Block:
+    ...     return block[:, :count]
+    >>> from ibstore.analyze.grammar import parse_recipe
+    >>> parse_recipe("first(2) | threshold(0.5)").reduce(np.array([[3.0, 1.0, 2.0]]))
+    array([[3., 1.]])
+    >>> _ = REDUCTIONS.pop("first")
+    """
+    REDUCTIONS[function.__name__] = function
+    return function
+
+
+@register_reduction
+def identity(block: Block) -> Block:
+    """Every unit as it is."""
+    return block
+
+
+@register_reduction
+def maxpool(block: Block, *window: int) -> Block:
+    """Maximum over windows of the trailing axes; what a window does not cover is left out, as torch does."""
+    return _pool(block, window, np.maximum)
+
+
+@register_reduction
+def avgpool(block: Block, *window: int) -> Block:
+    """Mean over windows of the trailing axes, summed in float64; uncovered ends are left out, as torch does."""
+    pooled = _pool(block.astype(np.float64), window, np.add) / np.prod(window)
+    return pooled.astype(np.result_type(block.dtype, np.float32))
+
+
+@register_reduction
+def softmax(block: Block) -> Block:
+    """Softmax over the channel axis: exp(v − max) / Σ exp(v − max)."""
+    _needs_axes(block, 1)
+    values = block.astype(np.result_type(block.dtype, np.float32), copy=False)
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+@register_reduction
+def argmax(block: Block) -> Block:
+    """Index of the largest channel (the first of equals), one axis less."""
+    _needs_axes(block, 1)
+    return np.asarray(block.argmax(axis=1)).reshape(len(block), -1)
+
+
+@register_reduction
+def channelmean(block: Block) -> Block:
+    """Mean of each channel over its places, (sample, channel), summed in float64."""
+    _needs_axes(block, 1)
+    means = block.reshape(*block.shape[:2], -1).mean(axis=2, dtype=np.float64)
+    return np.asarray(means.astype(np.result_type(block.dtype, np.float32)))
+
+
+@register_reduction
+def channelmax(block: Block) -> Block:
+    """Maximum of each channel over its places, (sample, channel)."""
+    _needs_axes(block, 1)
+    return np.asarray(block.reshape(*block.shape[:2], -1).max(axis=2))
+
+
+def _pool(block: Block, window: tuple[int, ...], combine: Callable[[Block, Block], Block]) -> Block:
+    """Combine the ``window[i]`` shifted slices of each trailing axis, the slower axes first."""
+    _check_window(block.shape[1:], window)
+    for axis, size in enumerate(window, start=block.ndim - len(window)):
+        covered = block.shape[axis] // size * size
+        slices = [_strided(block, axis, shift, covered, size) for shift in range(size)]
+        pooled = slices[0]
+        for shifted in slices[1:]:
+            pooled = combine(pooled, shifted)
+        block = pooled
+    return block
+
+
+def _strided(block: Block, axis: int, start: int, stop: int, step: int) -> Block:
+    return block[(slice(None),) * axis + (slice(start, stop, step),)]
+
+
+def _check_window(shape: tuple[int, ...], window: tuple[int, ...]) -> None:
+    if len(window) not in {2, 3} or min(window) < 1:
+        raise ValueError(f"a window has 2 or 3 sizes of at least 1, not {window}")
+    if len(window) > len(shape):
+        raise ValueError(f"a window of {len(window)} sizes does not fit a layer of shape {shape}")
+    trailing = shape[-len(window) :]
+    if any(size > length for size, length in zip(window, trailing, strict=True)):
+        raise ValueError(f"the window {window} is larger than the layer's trailing axes {trailing}")
+
+
+def _needs_axes(block: Block, axes: int) -> None:
+    if block.ndim - 1 < axes:
+        raise ValueError("the layer has one number a sample and no channel axis")

@@ -1,0 +1,86 @@
+"""Other people's SQL: exactly one SELECT, or a plain EXPLAIN of one, in a DuckDB that can touch nothing else.
+
+The connection is in memory; it may read the given Parquet parts and no other file, and its configuration is
+locked before the user's text is run.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import duckdb
+
+from ibstore.errors import QueryError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_EXPLAIN: Final = re.compile(r"explain\s+(?!analy[sz]e\b)(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
+
+
+@contextmanager
+def memory(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Connection to fill with tables first; `lock` it before it sees anything that a user wrote."""
+    db = duckdb.connect(
+        config={
+            "temp_directory": str(spill),
+            "max_temp_directory_size": "20GB",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+    )
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def lock(db: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
+    """From now on ``db`` can read the files at ``paths`` and reach nothing else; this cannot be undone."""
+    listed = ", ".join(quoted(path) for path in paths)
+    db.execute(f"SET allowed_paths = [{listed}]")
+    db.execute("SET python_enable_replacements = false")
+    db.execute("SET enable_external_access = false")
+    db.execute("SET lock_configuration = true")
+
+
+def quoted(path: Path) -> str:
+    """The path as an SQL string."""
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def select(db: duckdb.DuckDBPyConnection, sql: str) -> "pl.DataFrame":
+    """Answer of one SELECT.
+
+    Raises
+    ------
+    QueryError
+        When ``sql`` is anything else, or DuckDB refuses it (in DuckDB's words).
+    """
+    try:
+        check(sql)
+        answer: pl.DataFrame = db.sql(sql).pl()
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from None
+    return answer
+
+
+def check(sql: str) -> None:
+    """Return when ``sql`` is exactly one SELECT, or a plain EXPLAIN of one; raises `QueryError`."""
+    statements = duckdb.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(
+            f"a query is exactly one SELECT, this text has {len(statements)} statements; ask one at a time"
+        )
+    statement = statements[0]
+    if statement.type == duckdb.StatementType.EXPLAIN:
+        match = _EXPLAIN.fullmatch(statement.query.strip())
+        if match is None:
+            raise QueryError("of EXPLAIN only the plain form is taken; write EXPLAIN SELECT …")
+        check(match["inner"])
+    elif statement.type != duckdb.StatementType.SELECT:
+        raise QueryError(
+            f"a query can only SELECT, this is {statement.type.name}; results can be saved with --format and --out"
+        )

@@ -1,0 +1,152 @@
+"""The tables that queries see, built over a store's JSON and its parts. Names and columns are public API."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from ibstore.analyze.sql.sandbox import quoted
+from ibstore.store import Run
+from ibstore.store.schema import Metrics
+
+TABLES: Final = ("runs", "layers", "epochs", "samples", "information_plane", "patterns", "joint_counts")
+
+_STORED_PLANE: Final = """
+    run VARCHAR, split VARCHAR, layer VARCHAR, waist VARCHAR, epoch BIGINT, n BIGINT,
+    h_x DOUBLE, h_y DOUBLE, h_t DOUBLE, h_xt DOUBLE, h_ty DOUBLE, i_xt DOUBLE, i_ty DOUBLE,
+    distinct_x BIGINT, distinct_t BIGINT, singletons_t BIGINT, saturated BOOLEAN
+"""
+_STORED_PATTERNS: Final = """
+    run VARCHAR, split VARCHAR, layer VARCHAR, waist VARCHAR, epoch BIGINT, sample BIGINT, key BLOB
+"""
+
+_VIEWS: Final = """
+    CREATE VIEW information_plane AS
+    SELECT run, split, epoch, layer, waist, 'bits' AS unit, n, h_x, h_y, h_t, h_xt, h_ty, i_xt, i_ty,
+           1.0::DOUBLE AS beta, i_xt - i_ty AS ib, distinct_x, distinct_t, singletons_t, saturated
+    FROM stored_plane;
+
+    CREATE VIEW patterns AS
+    SELECT run, split, epoch, layer, waist, sample, key FROM stored_patterns;
+
+    CREATE VIEW joint_counts AS
+    SELECT t.run, t.split, t.epoch, t.layer, t.waist, x.key AS x, t.key AS t, samples.label AS y, count(*) AS n
+    FROM stored_patterns t
+    JOIN stored_patterns x
+      ON x.layer = 'x' AND x.run = t.run AND x.split = t.split AND x.waist = t.waist AND x.sample = t.sample
+    JOIN samples ON samples.run = t.run AND samples.split = t.split AND samples.sample = t.sample
+    WHERE t.layer <> 'x'
+    GROUP BY ALL;
+"""
+
+
+def lay(db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: Sequence[Path], patterns: Sequence[Path]) -> None:
+    """Make every table of `TABLES` in ``db``, over runs and over the parts of two stored tables."""
+    _create(db, "runs", _runs(runs))
+    _create(db, "layers", _layers(runs))
+    _create(db, "epochs", _epochs(runs))
+    _create(db, "samples", _samples(runs))
+    _over_parts(db, "stored_plane", plane, _STORED_PLANE)
+    _over_parts(db, "stored_patterns", patterns, _STORED_PATTERNS)
+    db.execute(_VIEWS)
+
+
+def _create(db: duckdb.DuckDBPyConnection, name: str, table: Any) -> None:
+    db.register("given", table)
+    db.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
+    db.unregister("given")
+
+
+def _over_parts(db: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path], columns: str) -> None:
+    """Lay a view over Parquet parts, or an empty table where there are none."""
+    if not paths:
+        db.execute(f"CREATE TABLE {name} ({columns})")
+        return
+    listed = ", ".join(quoted(path) for path in paths)
+    db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")
+
+
+def _table(rows: Iterable[dict[str, Any]], schema: Any) -> Any:
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def _runs(runs: Sequence[Run]) -> Any:
+    """One row a run."""
+    import json
+
+    text, whole = pa.string(), pa.int64()
+    names = {"run": text, "recipe": text, "seed": whole, "loss": text, "optimizer": text, "device": text}
+    schema = pa.schema({**names, "threads": whole, "probe_batch": whole, "epochs": whole, "settings": text})
+    rows = (
+        {name: getattr(run.manifest, name) for name in (*names, "threads", "probe_batch")}
+        | {"epochs": len(run.epochs), "settings": json.dumps(dict(run.manifest.settings))}
+        for run in runs
+    )
+    return _table(rows, schema)
+
+
+def _layers(runs: Sequence[Run]) -> Any:
+    """One row a run and layer, ``position`` in execution order, ``shape`` of one sample."""
+    schema = pa.schema(
+        {
+            "run": pa.string(),
+            "layer": pa.string(),
+            "position": pa.int64(),
+            "shape": pa.list_(pa.int64()),
+            "units": pa.int64(),
+            "dtype": pa.string(),
+        }
+    )
+    rows = (
+        {
+            "run": run.name,
+            "layer": layer.name,
+            "position": position,
+            "shape": list(layer.shape),
+            "units": int(np.prod(layer.shape)),
+            "dtype": layer.dtype,
+        }
+        for run in runs
+        for position, layer in enumerate(run.manifest.layers)
+    )
+    return _table(rows, schema)
+
+
+def _epochs(runs: Sequence[Run]) -> Any:
+    """One row a run, epoch and split with metrics; a column for each scalar that any run recorded."""
+    rows = [
+        {"run": run.name, "epoch": epoch, "step": step, "split": split, **scalars}
+        for run in runs
+        for segment in run.segments
+        for epoch, step, metrics in zip(*segment.record.scalars(), strict=True)
+        for split, scalars in _by_split(run, metrics).items()
+    ]
+    keys = {"run": pa.string(), "epoch": pa.int64(), "step": pa.int64(), "split": pa.string()}
+    metric_names = dict.fromkeys(["loss", "accuracy", *(name for row in rows for name in row if name not in keys)])
+    return _table(rows, pa.schema({**keys, **dict.fromkeys(metric_names, pa.float64())}))
+
+
+def _by_split(run: Run, metrics: Metrics) -> dict[str, Mapping[str, float]]:
+    """Scalars of every recorded split, if only none, and of every other that has some."""
+    return {**{split.name: {} for split in run.manifest.splits}, **metrics}
+
+
+def _samples(runs: Sequence[Run]) -> Any:
+    """One row a run, split and sample."""
+    schema = pa.schema({"run": pa.string(), "split": pa.string(), "sample": pa.int64(), "label": pa.int64()})
+    tables = [schema.empty_table()]
+    for run in runs:
+        for split in run.manifest.splits:
+            probe = run.probe(split)
+            ids, labels = probe.samples(), probe.labels()
+            columns = {
+                "run": pa.array([run.name] * len(ids)),
+                "split": pa.array([split.name] * len(ids)),
+                "sample": pa.array(ids),
+                "label": pa.nulls(len(ids), pa.int64()) if labels is None else pa.array(labels.astype(np.int64)),
+            }
+            tables.append(pa.table(columns, schema=schema))
+    return pa.concat_tables(tables)

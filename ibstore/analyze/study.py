@@ -1,0 +1,168 @@
+"""A store opened for questions: `Study` analyzes under waists and answers SQL."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ibstore.analyze import plane
+from ibstore.analyze.parts import Parts
+from ibstore.analyze.waist import Waist, find_waists, presets
+from ibstore.errors import UnknownNameError, UsageError, WaistError
+from ibstore.events import Emit, Event, ignore
+from ibstore.store import Run, Store
+from ibstore.store.reader import listed
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Study:
+    """Questions to a store; what was computed is kept beside it and found again.
+
+    Parameters
+    ----------
+    store
+        Path of the store.
+    results
+        Folder for results; by default ``<store>.analysis``.
+
+    Raises
+    ------
+    NotAStoreError
+        When there is no store at that path.
+    """
+
+    def __init__(self, store: str | Path, results: str | Path | None = None) -> None:
+        self.store = Store.open(store)
+        self.parts = Parts.beside(Path(store)) if results is None else Parts(Path(results))
+
+    def analyze(
+        self,
+        waists: Sequence[str | Waist] = ("thesis-6.2",),
+        *,
+        runs: Sequence[str] | None = None,
+        layers: Sequence[str] | None = None,
+        epochs: Sequence[int] | None = None,
+        beta: float = 1.0,
+        unit: str = "bits",
+        known: Mapping[str, Waist] | None = None,
+        emit: Emit = ignore,
+    ) -> "pl.DataFrame":
+        """Information plane under one or more waists.
+
+        Parameters
+        ----------
+        waists
+            Presets by name, inline texts (``"mine: x=…; *=…"``) or `Waist` objects.
+        runs, layers, epochs
+            What to look at; everything by default.
+        beta
+            Weight of I(T;Y) in ``ib`` = I(X;T) − beta · I(T;Y).
+        unit
+            "bits" or "nats".
+        known
+            Waists that names may mean besides the presets.
+        emit
+            Told of progress.
+
+        Returns
+        -------
+        polars.DataFrame
+            Columns run, split, epoch, layer, waist, unit, n, h_x, h_y, h_t, h_xt, h_ty, i_xt, i_ty, beta, ib,
+            distinct_x, distinct_t, singletons_t, saturated; rows by run, split, waist, layer as executed, epoch.
+
+        Raises
+        ------
+        UnknownNameError, WaistError
+            When a run, layer, epoch or waist does not exist, or a recipe does not fit its layer.
+        DamagedError, ValuesError
+            When stored data is altered, or cannot be discretized.
+        WriteError
+            When results cannot be kept.
+        """
+        if unit not in plane.UNITS:
+            raise UsageError(f"unit {unit!r} is unknown; it is bits or nats")
+        chosen = find_waists(waists, presets() | dict(known or {}))
+        todo = plane.tasks(self._runs(runs, epochs), chosen, layers, epochs)
+        plane.check_shapes(todo)
+        for waist in chosen:
+            self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
+        plane.compute(todo, self.parts, emit)
+        return plane.table(todo, self.parts, epochs, beta, unit)
+
+    def query(self, sql: str, emit: Emit = ignore) -> "pl.DataFrame":
+        """Answer of one SELECT over the tables ``runs``, ``layers``, ``epochs``, ``samples``,
+        ``information_plane``, ``patterns`` and ``joint_counts``.
+
+        The last three hold what was analyzed so far, in bits, under each waist's latest meaning.
+
+        Raises
+        ------
+        QueryError
+            When ``sql`` is no single SELECT, or DuckDB refuses it.
+        """  # noqa: D205  (the tables' names fill the first sentence)
+        import tempfile
+
+        from ibstore.analyze.sql import sandbox, tables
+
+        todo = self._remembered(emit)
+        planes = self.parts.existing("information_plane", [task.key for task in todo])
+        keys = dict.fromkeys(key for task in todo for key in (task.x_key, task.key))
+        patterns = self.parts.existing("patterns", list(keys))
+        if not planes:
+            emit(Event("notice", detail="nothing is analyzed yet: `ibstore analyze` fills information_plane"))
+        with (
+            tempfile.TemporaryDirectory(prefix="ibstore-") as spill,
+            sandbox.memory(Path(spill)) as db,
+        ):
+            tables.lay(db, self.store.runs(), planes, patterns)
+            sandbox.lock(db, [*planes, *patterns])
+            return sandbox.select(db, sql)
+
+    def analyzed(self) -> list[str]:
+        """Names of the waists that were asked for so far."""
+        return list(self.parts.remembered_waists())
+
+    def meanings(self) -> dict[str, Waist]:
+        """The presets, and every waist that was asked for so far as it is meant now."""
+        return presets() | {name: Waist.of(name, texts) for name, texts in self.parts.remembered_waists().items()}
+
+    def _runs(self, names: Sequence[str] | None, epochs: Sequence[int] | None) -> list[Run]:
+        """Chosen runs, each with the epochs that are asked for."""
+        runs = [self.store.run(name) for name in names] if names else self.store.runs()
+        runs = list({run.name: run for run in runs}.values())
+        if not any(run.epochs for run in runs):
+            raise UnknownNameError(
+                f"{self.store.path} has no committed epoch yet; `ibstore capture mnist-cnn --store {self.store.path}` "
+                "records some"
+            )
+        for epoch in epochs or []:
+            lacking = [run for run in runs if epoch not in run.epochs]
+            if lacking:
+                raise UnknownNameError(
+                    f"run {lacking[0].name!r} has no epoch {epoch}; it has {listed(lacking[0].epochs)}"
+                )
+        return runs
+
+    def _remembered(self, emit: Emit) -> list[plane.Task]:
+        """Tasks of every waist that was asked for, as it is meant now, on the store as it is now."""
+        todo = []
+        for name, texts in self.parts.remembered_waists().items():
+            try:
+                waist = Waist.of(name, texts)
+            except WaistError:  # a reduction or discretizer that another program registered
+                emit(Event("notice", detail=f"waist {name!r} needs a function that is not registered here; left out"))
+                continue
+            for run in self.store.runs():
+                layers = [layer.name for layer in run.manifest.layers if waist.recipe(layer.name)]
+                todo += plane.tasks([run], [waist], layers, None)
+        return todo
+
+
+def open_store(path: str | Path, results: str | Path | None = None) -> Study:
+    """Open the store at ``path`` for questions: `ibstore.open`.
+
+    >>> import ibstore
+    >>> plane = ibstore.open("lab.zarr").analyze(waists=["thesis-6.2"])  # doctest: +SKIP
+    """
+    return Study(path, results)

@@ -1,0 +1,52 @@
+"""The command line: arguments in, tables and pictures out. Importing it imports typer and rich alone."""
+
+import sys
+
+import typer
+
+from ibstore.cli import analyze, capture, info, ls, plot, query, waists
+from ibstore.errors import IbstoreError
+
+app = typer.Typer(
+    name="ibstore",
+    help="Capture activations once, ask for ever: an activation store with information planes and SQL.",
+    epilog="Try `ibstore capture mnist-cnn --store lab.zarr`, then `ibstore analyze lab.zarr`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (capture, analyze, query, plot, ls, info, waists):
+    app.command(command.NAME)(command.command)
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+) -> None:
+    if version:
+        from ibstore import __version__
+
+        typer.echo(f"ibstore {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a failure is one sentence on stderr, exit 2 for usage and 1 for the rest."""
+    try:
+        app()
+    except IbstoreError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was committed is whole", 130)
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        named = f"{error.filename}: " if getattr(error, "filename", None) else ""  # type: ignore[union-attr]
+        _fail(f"{named}{reason}; mend that and run the command again", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stdout.flush()
+    typer.echo(f"Error: {message}", err=True)
+    raise SystemExit(code)

@@ -1,0 +1,7 @@
+"""`ibstore capture`: train a bundled recipe and record it."""
+
+NAME = "capture"
+
+
+def command() -> None:
+    """Stub until the capture part lands."""

@@ -1,0 +1,69 @@
+"""`ibstore info`: what a store or one of its runs holds."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ibstore.cli.arguments import StoreArgument
+from ibstore.cli.progress import size
+
+if TYPE_CHECKING:
+    from ibstore.store.reader import Run
+
+NAME = "info"
+
+
+def command(
+    store: StoreArgument,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; without it, all of them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The manifest and sizes as JSON.")] = False,
+) -> None:
+    """Show layers, shapes, epochs, sizes (raw and stored) and the manifest of runs.
+
+    **Example:** `ibstore info lab.zarr mnist-cnn-seed0`
+    """
+    from ibstore.store.reader import Store
+
+    opened = Store.open(store)
+    runs = [opened.run(run)] if run else opened.runs()
+    if as_json:
+        sys.stdout.write(json.dumps([_record(found) for found in runs], indent=2, ensure_ascii=False) + "\n")
+        return
+    sys.stdout.write(f"{store}: store format 1, {len(opened.run_names())} runs\n")
+    for found in runs:
+        sys.stdout.write(_text(found))
+
+
+def _record(run: "Run") -> dict[str, object]:
+    sizes = {"raw_bytes": run.raw_bytes, "stored_bytes": run.stored_bytes}
+    return {"epochs": run.epochs, **sizes, "manifest": run.manifest.dump()}
+
+
+def _text(run: "Run") -> str:
+    from ibstore.store.reader import listed
+
+    manifest = run.manifest
+    ratio = f", {run.raw_bytes / run.stored_bytes:.2f} × smaller" if run.stored_bytes else ""
+    facts = {
+        "epochs": listed(run.epochs),
+        "size": f"{size(run.raw_bytes)} raw, {size(run.stored_bytes)} stored{ratio}",
+        "recipe": manifest.recipe,
+        "seed": manifest.seed,
+        "loss": manifest.loss,
+        "optimizer": manifest.optimizer,
+        "device": f"{manifest.device}, {manifest.threads} threads",
+        "probe": f"batches of {manifest.probe_batch}, {manifest.mode} mode",
+        "settings": ", ".join(f"{name}={value}" for name, value in manifest.settings.items()),
+        "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
+    }
+    lines = [f"\nrun {run.name}"]
+    lines += [f"  {name:<10} {value}" for name, value in facts.items() if value not in {None, ""}]
+    lines += [f"  split      {split.name}: {split.samples} samples, data {split.data}" for split in manifest.splits]
+    lines += [
+        f"  layer      {layer.name}: {'×'.join(map(str, layer.shape)) or 'scalar'} {layer.dtype}"
+        for layer in manifest.layers
+    ]
+    lines += ["  module", *(f"    {line}" for line in manifest.module.splitlines())]
+    return "\n".join(lines) + "\n"

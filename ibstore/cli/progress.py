@@ -1,0 +1,75 @@
+"""Drawing the core's events: bars on a terminal, plain lines otherwise, nothing when quiet. All on stderr."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import typer
+
+from ibstore.events import Emit, Event, ignore
+
+LINES: Final = 10
+"""Plain lines that a stage prints at most."""
+
+
+@contextmanager
+def listening(quiet: bool) -> Iterator[Emit]:
+    """Give a listener for the core's events; bars vanish when the work is done."""
+    if quiet:
+        yield ignore
+    elif sys.stderr.isatty():
+        with _bars() as emit:
+            yield emit
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars() -> Iterator[Emit]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.fields[stage]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}", markup=False), console=console, transient=True) as bars:
+        known: dict[str, TaskID] = {}
+
+        def emit(event: Event) -> None:
+            if event.is_notice:
+                console.print(event.detail, markup=False)
+                return
+            if event.stage not in known:
+                known[event.stage] = bars.add_task(event.detail, total=event.total, stage=event.stage)
+            bars.update(known[event.stage], completed=event.done, total=event.total, description=event.detail)
+
+        yield emit
+
+
+def _lines() -> Emit:
+    """A line for each tenth of a stage, so that a log stays readable."""
+    last: dict[str, int] = {}
+
+    def emit(event: Event) -> None:
+        tenth = LINES * event.done // event.total if event.total else -1
+        if event.is_notice:
+            typer.echo(event.detail, err=True)
+        elif last.get(event.stage) != tenth:
+            last[event.stage] = tenth
+            typer.echo(f"{event.stage} {event.done}/{event.total} {event.detail}".rstrip(), err=True)
+
+    return emit
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of 1024.
+
+    >>> size(0), size(1536), size(3 << 30)
+    ('0 B', '1.5 KiB', '3.0 GiB')
+    """
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:  # noqa: PLR2004  (the next unit)
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"

@@ -1,0 +1,35 @@
+"""`ibstore waists`: the presets that ship."""
+
+from typing import Annotated
+
+import typer
+
+from ibstore.cli.arguments import WaistsOption
+from ibstore.cli.output import FormatOption, OutOption, write
+
+NAME = "waists"
+
+
+def command(
+    waists: WaistsOption = None,
+    toml: Annotated[bool, typer.Option("--toml", help="Print the presets' TOML file, to start your own from.")] = False,
+    form: FormatOption = None,
+    out: OutOption = None,
+) -> None:
+    """List the waists that ship, and those of --waists files: a row a layer.
+
+    **Example:** `ibstore waists --toml > mine.toml`
+    """
+    import polars as pl
+
+    from ibstore.analyze import load_waists, presets
+    from ibstore.analyze.waist import preset_text
+
+    if toml:
+        typer.echo(preset_text(), nl=False)
+        return
+    known = presets()
+    for path in waists or []:
+        known |= load_waists(path)
+    rows = [(name, layer, str(recipe)) for name, waist in known.items() for layer, recipe in waist.recipes]
+    write(pl.DataFrame(rows, schema=["waist", "layer", "recipe"], orient="row"), form, out)
