@@ -14,6 +14,7 @@ from dataclasses import dataclass
 class Event:
     """One step of long work: ``done`` of ``total`` steps of ``stage`` have ended.
 
+    An ``inner`` event is a step within a step, such as a batch of an epoch: bars show it, a log need not.
     A notice is an event with ``total == 0``: a sentence that the user should read, without progress.
     """
 
@@ -21,6 +22,7 @@ class Event:
     done: int = 0
     total: int = 0
     detail: str = ""
+    inner: bool = False
 
     @property
     def fraction(self) -> float:

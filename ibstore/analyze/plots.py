@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ibstore.errors import UsageError, WriteError
 
@@ -124,8 +124,11 @@ def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None
     for _, path in _paths(table):
         colour = _colour(layers, path["layer"][0])
         shades = _shades(colour, len(path))
+        size = 100 - 64 * layers.index(path["layer"][0]) / max(
+            1, len(layers) - 1
+        )  # a later layer never hides an earlier
         axis.plot(path["i_xt"], path["i_ty"], color=colour, linewidth=0.8, alpha=0.5, zorder=2)
-        axis.scatter(path["i_xt"], path["i_ty"], color=shades, s=42, edgecolor="white", linewidth=0.5, zorder=3)
+        axis.scatter(path["i_xt"], path["i_ty"], color=shades, s=size, edgecolor="white", linewidth=0.5, zorder=3)
     axis.set_xlabel(f"I(X;T) [{unit}]")
     axis.set_ylabel(f"I(T;Y) [{unit}]")
 
@@ -139,19 +142,19 @@ def _limits(axis: "Axes", table: "pl.DataFrame") -> None:
     h_x, h_y = float(table["h_x"].max()), table["h_y"].max()  # type: ignore[arg-type]
     right = max(ceiling, h_x)
     line: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
-    top = float(h_y) if h_y is not None else 1.0  # type: ignore[arg-type]
-    axis.set_xlim(-0.04 * right, 1.12 * right)
-    axis.set_ylim(-0.06 * top, 1.28 * top)
-    close = ceiling - h_x < 0.12 * right
-    for place, name, level in ((h_x, "H(X)", 1.24), (ceiling, "log N", 1.15 if close else 1.24)):
-        axis.axvline(place, ymax=(level + 0.06) / 1.34, **line)
-        _label(axis, place, level * top, name, "right" if place > 0.3 * right else "left")
+    top = float(h_y) if h_y is not None else 1.0
+    axis.set_xlim(-0.04 * right, 1.2 * right)
+    axis.set_ylim(-0.06 * top, 1.2 * top)
+    labels: list[tuple[float, str, Literal["left", "right"]]] = [(h_x, "H(X)", "right"), (ceiling, "log N", "left")]
+    for place, name, side in labels:
+        axis.axvline(place, **line)
+        _label(axis, place, 1.15 * top, name, side)
     if h_y is not None:
         axis.axhline(top, **line)
         _label(axis, 0.0, 1.06 * top, "H(Y)", "left")
 
 
-def _label(axis: "Axes", x: float, y: float, text: str, side: str) -> None:
+def _label(axis: "Axes", x: float, y: float, text: str, side: Literal["left", "right"]) -> None:
     axis.text(x, y, f" {text} ", ha=side, va="center", fontsize=10, color="#5B5B5B")
 
 
@@ -161,6 +164,7 @@ def _curves_panel(axis: "Axes", table: "pl.DataFrame", colour: str) -> None:
     for _, path in _paths(table):
         for quantity, (_, line) in QUANTITIES.items():
             axis.plot(path["epoch"], path[quantity], color=colour, linestyle=line, linewidth=1.8)
+    axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 

@@ -44,9 +44,9 @@ def command(store: StoreArgument, form: FormatOption = None, out: OutOption = No
         for run in runs
     ]
     texts, whole = pl.List(pl.String()), pl.Int64()
-    lists = {"epochs": pl.List(whole), "layers": texts, "splits": texts}
-    numbers = {"raw_bytes": whole, "stored_bytes": whole}
-    write(pl.DataFrame(records, schema=pl.Schema({"run": pl.String()} | lists | numbers)), form, out)
+    kinds = [("run", pl.String()), ("epochs", pl.List(whole)), ("layers", texts), ("splits", texts)]
+    schema = pl.Schema([*kinds, ("raw_bytes", whole), ("stored_bytes", whole)])
+    write(pl.DataFrame(records, schema=schema), form, out)
 
 
 def _columns(rows: list[list[str]]) -> str:

@@ -54,7 +54,7 @@ def _lines() -> Emit:
         tenth = LINES * event.done // event.total if event.total else -1
         if event.is_notice:
             typer.echo(event.detail, err=True)
-        elif last.get(event.stage) != tenth:
+        elif not event.inner and last.get(event.stage) != tenth:
             last[event.stage] = tenth
             typer.echo(f"{event.stage} {event.done}/{event.total} {event.detail}".rstrip(), err=True)
 

@@ -1,0 +1,36 @@
+# Two commands for newcomers: `make demo` and `make test`. Both make .venv and install what is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+PRESETS := thesis-6.1 thesis-6.2 thesis-6.3-ex1 thesis-6.3-ex2 thesis-6.3-ex3 thesis-6.3-ex4
+WAISTS := $(foreach preset,$(PRESETS),--waist $(preset))
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)  ## train on real digits, record, analyze under six waists, draw
+	@mkdir -p demo
+	$(BIN)/ibstore capture mnist-cnn --store demo/lab.zarr --force
+	$(BIN)/ibstore analyze demo/lab.zarr $(WAISTS) --out demo/plane.csv
+	$(BIN)/ibstore analyze demo/lab.zarr $(WAISTS) --epoch 0 --epoch 1 --epoch 10
+	$(BIN)/ibstore plot demo/lab.zarr plane $(WAISTS) --out demo/plane.png
+	@cat docs/after-demo.txt
+
+test: $(READY)  ## the test suite
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## the benchmarks; the table is kept in docs/benchmarks.md
+	$(BIN)/python -m benchmarks.plane
+
+clean:  ## remove what the other commands made
+	rm -rf .venv demo build dist
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

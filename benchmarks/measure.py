@@ -1,0 +1,55 @@
+"""Measuring a piece of work as a process of its own: wall time and peak memory."""
+
+import json
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of the work itself (imports not counted) and the process's peak resident memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def measured(module: str, *arguments: str, repeats: int = 1) -> Cost:
+    """Median run of ``python -m module arguments`` that ends in `report`, by time."""
+    costs = []
+    for _ in range(repeats):
+        done = subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.PIPE, text=True)
+        costs.append(Cost(**json.loads(done.stdout.splitlines()[-1])))
+    return sorted(costs, key=lambda cost: cost.seconds)[len(costs) // 2]
+
+
+def report(work: Callable[[], object]) -> None:
+    """Do the work and print its cost as the last line, for `measured` to read."""
+    start = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def keep(name: str, text: str) -> None:
+    """Put ``text`` between the marks of ``name`` in docs/benchmarks.md, and print it."""
+    print(text)
+    document = DOCUMENT.read_text(encoding="utf-8")
+    block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    DOCUMENT.write_text(block.sub(lambda marks: f"{marks[1]}{text}\n{marks[2]}", document), encoding="utf-8")
