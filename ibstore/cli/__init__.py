@@ -21,21 +21,27 @@ for command in (capture, analyze, query, plot, ls, info, waists):
     app.command(command.NAME)(command.command)
 
 
-@app.callback()
-def _options(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
-) -> None:
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         from ibstore import __version__
 
         typer.echo(f"ibstore {__version__}")
         raise typer.Exit
 
 
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and leave.", callback=_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
 def main() -> None:
     """Run the command line; a failure is one sentence on stderr, exit 2 for usage and 1 for the rest."""
     try:
-        app()
+        app(prog_name="ibstore")
     except IbstoreError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -1,0 +1,51 @@
+"""Capture: networks are trained and recorded here, and torch lives here alone.
+
+It imports `ibstore.store` and never `ibstore.analyze`. The names below load their module, and torch with it,
+only when they are asked for, so that whoever lists data sets or prints help does not wait for torch. The
+function `ibstore.capture.train.train` has its module's name and is imported from there.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ibstore.capture.datasets import Dataset, dataset_names, load_dataset
+    from ibstore.capture.models import mnist_cnn
+    from ibstore.capture.provenance import Provenance
+    from ibstore.capture.recipes import Recipe, recipe, recipe_names
+    from ibstore.capture.recorder import Recorder
+    from ibstore.capture.train import Trained, TrainSettings
+
+__all__ = [
+    "Dataset",
+    "Provenance",
+    "Recipe",
+    "Recorder",
+    "TrainSettings",
+    "Trained",
+    "dataset_names",
+    "load_dataset",
+    "mnist_cnn",
+    "recipe",
+    "recipe_names",
+]
+
+_HOMES: Final = {
+    "Dataset": "datasets",
+    "Provenance": "provenance",
+    "Recipe": "recipes",
+    "Recorder": "recorder",
+    "TrainSettings": "train",
+    "Trained": "train",
+    "dataset_names": "datasets",
+    "load_dataset": "datasets",
+    "mnist_cnn": "models",
+    "recipe": "recipes",
+    "recipe_names": "recipes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,177 @@
+"""Bad input gets one clear sentence with the next action, exit 2 for usage and 1 for the rest, and harms nothing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+
+USAGE, FAILURE = 2, 1
+
+
+def copied(store: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(store, folder / "lab.zarr"))
+
+
+@pytest.mark.parametrize("command", [("ls",), ("info",), ("analyze",), ("query",), ("plot",)])
+def test_no_store(ibstore: Command, tmp_path: Path, command: tuple[str]) -> None:
+    more = {"query": ["SELECT 1"], "plot": ["plane", "-o", tmp_path / "a.png"]}.get(command[0], [])
+    done = ibstore(*command, tmp_path / "nothing.zarr", *more)
+    assert done.code == FAILURE
+    assert "there is no store at" in done.err
+    assert "ibstore capture" in done.err
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert "is no ibstore store" in ibstore(*command, folder, *more).err
+
+
+def test_newer_format(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+    store = copied(captured, tmp_path)
+    record = store / "zarr.json"
+    record.write_text(record.read_text().replace('"ibstore_format": 1', '"ibstore_format": 2'))
+    done = ibstore("analyze", store)
+    assert done.code == FAILURE
+    assert "store format 2" in done.err
+    assert "install a newer ibstore" in done.err
+
+
+def test_empty_store(ibstore: Command, tmp_path: Path) -> None:
+    from ibstore.store import create_store
+
+    create_store(tmp_path / "lab.zarr")
+    assert ibstore("ls", tmp_path / "lab.zarr").code == 0
+    done = ibstore("analyze", tmp_path / "lab.zarr")
+    assert done.code == USAGE
+    assert "no committed epoch yet" in done.err
+
+
+def test_torn_segment_leaves_the_rest_readable(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+    store = copied(captured, tmp_path)
+    (chunk,) = (store / "runs/mnist-cnn-seed0/segments/0000000001/train/conv2").glob("c.*")
+    chunk.unlink()
+    done = ibstore("analyze", store, "-q", "-w", "thesis-6.2")
+    assert done.code == FAILURE
+    assert all(word in done.err for word in ("'conv2'", "epoch 1", str(chunk), "is missing", "--epoch"))
+    assert ibstore("analyze", store, "-q", "-w", "thesis-6.2", "--epoch", 0).code == 0
+
+
+def test_flipped_byte_is_found(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+    store = copied(captured, tmp_path)
+    (chunk,) = (store / "runs/mnist-cnn-seed0/segments/0000000001/train/conv2").glob("c.*")
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    done = ibstore("analyze", store, "-q", "-w", "thesis-6.2")
+    assert done.code == FAILURE
+    assert all(word in done.err for word in ("'conv2'", "epoch 1", "cannot be read"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--waist", "thesis-6.9"], "did you mean 'thesis-6."),
+        (["--waist", "w: fc1=identity | exact"], "it has conv1, conv2, out"),
+        (
+            ["--waist", "w: conv1=maxpool(1, 20, 20) | quantile(bins=2)"],
+            "larger than the layer's trailing axes (16, 14, 14)",
+        ),
+        (["--waist", "w: conv1=maxpol(2, 2) | exact"], "^^^^^^"),
+        (["--waist", "w: conv1"], "names no layer"),
+        (["--layer", "conv9"], "it has conv1, conv2, out"),
+        (["--epoch", "7"], "has no epoch 7; it has 0–1"),
+        (["--run", "nobody"], "it has mnist-cnn-seed0"),
+        (["--unit", "hartleys"], "bits or nats"),
+        (["--waists", "nothing.toml"], "No such file"),
+        (["--format", "parquet"], "--out"),
+        (["--format", "xml"], "xml"),
+        (["--beta", "much"], "--beta"),
+    ],
+)
+def test_analyze_usage(ibstore: Command, study: list[str], arguments: list[str], said: str) -> None:
+    done = ibstore("analyze", *study, "-q", *arguments)
+    assert done.code == USAGE, done
+    assert said in done.err
+    assert done.out == ""
+
+
+def test_label_that_is_no_integer(ibstore: Command, study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from ibstore.store import ProbeReader
+
+    monkeypatch.setattr(ProbeReader, "labels", lambda _: np.linspace(0, 1, 200))
+    done = ibstore("analyze", *study, "-q")
+    assert done.code == FAILURE
+    assert "a label must be an integer" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["mnist-rnn"], USAGE, "mnist-cnn"),
+        (["mnist-cnn", "--dataset", "cifar"], USAGE, "mnist-sample"),
+        (["mnist-cnn", "--epochs", "-1"], USAGE, "--epochs 0 or more"),
+        (["mnist-cnn", "--lr", "0"], USAGE, "--lr"),
+        (["mnist-cnn", "--limit", "0"], USAGE, "--limit"),
+        (["mnist-cnn", "--device", "abacus"], USAGE, "abacus"),
+        (["mnist-cnn", "--dtype", "int3"], USAGE, "float32"),
+        (["mnist-cnn", "--run", ""], USAGE, "empty"),
+    ],
+)
+def test_capture_usage(ibstore: Command, tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    done = ibstore("capture", *arguments, "--store", tmp_path / "lab.zarr")
+    assert done.code == code, done
+    assert said in done.err
+
+
+def test_capture_into_something_else(ibstore: Command, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    done = ibstore("capture", "mnist-cnn", "--store", tmp_path, "--epochs", 0, "--limit", 10)
+    assert done.code == FAILURE
+    assert "is no ibstore store" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_results_that_cannot_be_kept(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file is in the way")
+    done = ibstore("analyze", captured, "-q", "--results", tmp_path / "results")
+    assert done.code == FAILURE
+    assert "--results" in done.err
+
+
+def test_output_that_cannot_be_written(ibstore: Command, study: list[str], tmp_path: Path) -> None:
+    nowhere = tmp_path / "no" / "such" / "folder"
+    done = ibstore("analyze", *study, "-q", "-o", nowhere / "a.csv")
+    assert (done.code, "--out" in done.err) == (FAILURE, True)
+    done = ibstore("plot", *study, "plane", "-o", nowhere / "a.png")
+    assert (done.code, "cannot write" in done.err) == (FAILURE, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["pie", "-o", "a.png"], "plane, curves"), (["plane", "-o", "a.bmp"], ".png, .svg or .pdf"), (["plane"], "--out")],
+)
+def test_plot_usage(ibstore: Command, study: list[str], arguments: list[str], said: str) -> None:
+    done = ibstore("plot", *study, *arguments)
+    assert done.code == USAGE
+    assert said in done.err
+
+
+def test_sql_errors_are_duckdbs_own_words(ibstore: Command, study: list[str]) -> None:
+    done = ibstore("query", *study, "-q", "SELECT nothing FROM runs")
+    assert done.code == USAGE
+    assert 'Referenced column "nothing" not found' in done.err
+    assert "COPY" in ibstore("query", *study, "-q", "COPY runs TO 'x.csv'").err
+
+
+def test_interrupt_is_no_traceback(ibstore: Command, captured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ibstore.store import Store
+
+    def interrupt(path: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "open", interrupt)
+    done = ibstore("ls", captured)
+    assert done.code == 130
+    assert done.out == ""

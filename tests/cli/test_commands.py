@@ -1,0 +1,173 @@
+"""Each command as a user types it: what it prints where, and its exit code."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from ibstore import __version__
+from tests.conftest import Command
+
+COMMANDS = ("capture", "analyze", "query", "plot", "ls", "info", "waists")
+
+
+def test_help_shows_every_command(ibstore: Command) -> None:
+    done = ibstore("--help")
+    assert done.code == 0
+    assert all(command in done.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_prose_and_an_example(ibstore: Command, command: str) -> None:
+    done = ibstore(command, "--help")
+    assert done.code == 0
+    assert "Example:" in done.out
+    assert f"ibstore {command}" in " ".join(done.out.split())
+
+
+def test_version(ibstore: Command) -> None:
+    assert ibstore("--version").out == f"ibstore {__version__}\n"
+
+
+def test_capture_trains_and_tells_what_is_next(ibstore: Command, tmp_path: Path) -> None:
+    store = tmp_path / "lab.zarr"
+    arguments = ("capture", "mnist-cnn", "--store", store, "--epochs", 1, "--limit", 100)
+    done = ibstore(*arguments)
+    assert (done.code, done.out) == (0, "")
+    assert "train 2/2" in done.err
+    assert f"next: ibstore analyze {store}" in done.err
+    again = ibstore(*arguments)
+    assert again.code == 1
+    assert "'mnist-cnn-seed0' is already in the store" in again.err
+    assert "--force" in again.err
+    forced = ibstore(*arguments, "--force")
+    assert forced.code == 0
+    assert "removing run 'mnist-cnn-seed0'" in forced.err
+    assert ibstore(*arguments, "--run", "other", "--quiet") == type(done)(0, "", "")
+    assert ibstore("ls", store, "--format", "json").out.count('"run"') == 2
+
+
+def test_ls_and_info(ibstore: Command, captured: Path) -> None:
+    listed = ibstore("ls", captured).out
+    assert all(word in listed for word in ("mnist-cnn-seed0", "0–1", "conv1, conv2, out", "train (200)"))
+    (row,) = json.loads(ibstore("ls", captured, "-f", "json").out)
+    assert row["raw_bytes"] == 2 * 200 * (3136 + 1568 + 10) * 4
+    told = ibstore("info", captured, "mnist-cnn-seed0").out
+    assert all(word in told for word in ("16×14×14 float32", "Adam(lr=0.002)", "cross-entropy", "MaxPool2d", "raw"))
+    (record,) = json.loads(ibstore("info", captured, "--json").out)
+    assert record["manifest"]["seed"] == 0
+    assert record["epochs"] == [0, 1]
+
+
+def test_analyze_prints_a_table_and_keeps_progress_on_stderr(ibstore: Command, study: list[str]) -> None:
+    done = ibstore("analyze", *study, "--waist", "thesis-6.2", "--epoch", 1)
+    assert done.code == 0
+    assert "thesis-6.2   out" in done.out
+    assert "analyze" in done.err
+    again = ibstore("analyze", *study, "--waist", "thesis-6.2", "--epoch", 1)
+    assert again.out == done.out
+    assert again.err == ""  # found, not computed
+
+
+def test_formats_hold_the_same_numbers(ibstore: Command, study: list[str], tmp_path: Path) -> None:
+    ask = ("analyze", *study, "-q", "-w", "thesis-6.2")
+    from_csv = list(csv.DictReader(io.StringIO(ibstore(*ask, "-f", "csv").out)))
+    from_json = json.loads(ibstore(*ask, "-f", "json").out)
+    markdown = ibstore(*ask, "-f", "markdown").out.splitlines()
+    parquet = tmp_path / "plane.parquet"
+    assert ibstore(*ask, "--out", parquet).out == ""
+    frame = pl.read_parquet(parquet)
+    assert frame.to_dicts() == from_json
+    assert [float(row["i_ty"]) for row in from_csv] == frame["i_ty"].to_list()
+    assert markdown[0].strip("| ").split(" | ") == frame.columns
+    assert len(markdown) == len(frame) + 2
+    assert len(frame) == 2 * 3
+
+
+def test_nats_and_beta(ibstore: Command, study: list[str]) -> None:
+    ask = ("analyze", *study, "-q", "-w", "thesis-6.2", "-f", "json", "--layer", "out")
+    bits = json.loads(ibstore(*ask).out)
+    nats = json.loads(ibstore(*ask, "--unit", "nats", "--beta", 2).out)
+    for one, other in zip(bits, nats, strict=True):
+        assert (one["unit"], other["unit"], other["beta"]) == ("bits", "nats", 2.0)
+        assert other["h_t"] == pytest.approx(one["h_t"] * 0.6931471805599453)
+        assert other["ib"] == pytest.approx(other["i_xt"] - 2 * other["i_ty"])
+
+
+def test_waist_files(ibstore: Command, study: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[coarse]\nout = "argmax | exact"\n[fine]\nout = "softmax | uniform(bins=8, lo=0, hi=1)"\n')
+    done = ibstore("analyze", *study, "-q", "--waists", path, "-f", "csv")
+    assert {row["waist"] for row in csv.DictReader(io.StringIO(done.out))} == {"coarse", "fine"}
+    one = ibstore("analyze", *study, "-q", "--waists", path, "-w", "fine", "-f", "csv")
+    assert {row["waist"] for row in csv.DictReader(io.StringIO(one.out))} == {"fine"}
+    assert "coarse" in ibstore("waists", "--waists", path).out
+
+
+def test_waists_lists_the_presets_and_their_file_can_be_used(
+    ibstore: Command, study: list[str], tmp_path: Path
+) -> None:
+    assert "maxpool(1, 4, 4) | quantile(bins=2, lo=0.01, hi=0.99)" in ibstore("waists").out
+    path = tmp_path / "presets.toml"
+    path.write_text(ibstore("waists", "--toml").out)
+    done = ibstore("analyze", *study, "-q", "--waists", path, "-w", "thesis-6.3-ex4-code", "-f", "csv")
+    assert done.code == 0
+
+
+def test_query_reads_text_and_stdin(ibstore: Command, study: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    sql = "SELECT count(*) AS samples, count(DISTINCT label) AS labels FROM samples"
+    assert json.loads(ibstore("query", *study, sql, "-q", "-f", "json").out) == [{"samples": 200, "labels": 10}]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(sql))
+    assert json.loads(ibstore("query", *study, "-", "-q", "-f", "json").out) == [{"samples": 200, "labels": 10}]
+
+
+def test_query_prints_every_type(ibstore: Command, study: list[str]) -> None:
+    ibstore("analyze", *study, "-q", "-w", "thesis-6.2")
+    sql = "SELECT key, [1, 2] AS list, 1.5::DECIMAL(4, 2) AS d, NULL AS nothing, true AS yes FROM patterns LIMIT 1"
+    for form in ("table", "csv", "json", "markdown"):
+        done = ibstore("query", *study, sql, "-f", form)
+        assert done.code == 0, done.err
+        assert "[1, 2]" in done.out
+    assert ibstore("query", *study, "SELECT 1 WHERE false").code == 0
+
+
+def test_query_before_analyze_says_what_fills_the_table(ibstore: Command, study: list[str]) -> None:
+    done = ibstore("query", *study, "SELECT count(*) AS rows FROM information_plane", "-f", "csv")
+    assert done.out == "rows\n0\n"
+    assert "ibstore analyze" in done.err
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("plane", "png"), ("curves", "svg")])
+def test_plot(ibstore: Command, study: list[str], tmp_path: Path, kind: str, suffix: str) -> None:
+    out = tmp_path / f"picture.{suffix}"
+    done = ibstore("plot", *study, kind, "-o", out, "-w", "thesis-6.2")
+    assert done.code == 0, done.err
+    if suffix == "png":
+        with Image.open(out) as picture:
+            assert min(picture.size) > 500
+    else:
+        assert out.read_text().rstrip().endswith("</svg>")
+
+
+def test_plot_draws_what_was_analyzed(ibstore: Command, study: list[str], tmp_path: Path) -> None:
+    ibstore("analyze", *study, "-q", "-w", "mine: out=argmax | exact", "-w", "thesis-6.2")
+    done = ibstore("plot", *study, "plane", "-o", tmp_path / "plane.png")
+    assert "plane of mine, thesis-6.2" in done.err
+
+
+def test_the_installed_command_and_a_closed_pipe(captured: Path) -> None:
+    command = [Path(sys.executable).with_name("ibstore"), "ls", captured]
+    assert b"mnist-cnn-seed0" in subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    with subprocess.Popen(
+        [command[0], "waists", "-f", "csv"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()

@@ -1,0 +1,52 @@
+"""What tests of several rooms share: the command line run in this process, and a small store."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ibstore.cli import main
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def ibstore(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run ``ibstore ARGUMENTS`` and give its exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["ibstore", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as leaving:
+            code = int(leaving.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        return Done(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run of two epochs; tests must not change it (results go to their own folder)."""
+    from ibstore.capture.recipes import recipe
+    from ibstore.capture.train import TrainSettings, train
+
+    store = tmp_path_factory.mktemp("captured") / "lab.zarr"
+    train("mnist-cnn", store, settings=TrainSettings.of(recipe("mnist-cnn"), epochs=1, limit=200))
+    return store

@@ -1,0 +1,95 @@
+"""The documentation's code runs: every `ibstore` line and every Python block, in a folder with a small store.
+
+Trainings are replaced by a store that was captured before, and the reader's own model by a tiny one.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Command
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/waists.md", "docs/tables.md")
+
+PRELUDE = """
+import torch
+from torch import nn
+model = nn.Sequential()
+model.add_module("conv1", nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()))
+model.add_module("conv2", nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU()))
+model.add_module("out", nn.Sequential(nn.Flatten(), nn.Linear(2 * 24 * 24, 10)))
+x, y = torch.rand(20, 1, 28, 28), torch.arange(20) % 10
+def train_one_epoch(model):
+    return 0.5, 0.9
+"""
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(page: str) -> list[list[str]]:
+    lines = [shlex.split(block, comments=True) for block in re.split(r"\n(?=\S)", "\n".join(blocks(page, "sh")))]
+    return [line for line in lines if line[:1] == ["ibstore"]]
+
+
+@pytest.fixture
+def here(captured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder that has ``lab.zarr``, and ``mine.toml`` as docs/waists.md prints it."""
+    (tmp_path / "lab.zarr").symlink_to(captured)
+    (tmp_path / "mine.toml").write_text(blocks("docs/waists.md", "toml")[0].replace('"encoder.0"', '"conv2"'))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_run(here: Path, page: str, ibstore: Command) -> None:
+    for command in commands(page):
+        if command[1] != "capture":
+            done = ibstore(*command[1:])
+            assert done.code == 0, (command, done)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_captures_are_understood(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ibstore: Command) -> None:
+    """Their arguments are accepted; the training itself is cut short."""
+    monkeypatch.chdir(tmp_path)
+    for command in commands(page):
+        if command[1] == "capture":
+            done = ibstore(*command[1:], "--epochs", 0, "--limit", 10, "--dataset", "mnist-sample")
+            assert done.code == 0, (command, done)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_runs(here: Path, page: str, captured: Path) -> None:
+    import torch
+
+    from ibstore.analyze.discretize import DISCRETIZATIONS
+    from ibstore.analyze.reduce import REDUCTIONS
+
+    known = dict(REDUCTIONS), dict(DISCRETIZATIONS)
+    names: dict[str, object] = {}
+    with torch.random.fork_rng():
+        for block in blocks(page, "python"):
+            records = "Recorder(" in block
+            code = (PRELUDE if records else "") + block.replace('"lab.zarr"', '"own.zarr"' if records else '"lab.zarr"')
+            exec(compile(code, page, "exec"), names)
+    REDUCTIONS.clear()
+    REDUCTIONS.update(known[0])
+    DISCRETIZATIONS.clear()
+    DISCRETIZATIONS.update(known[1])
+
+
+def test_pages_have_commands_and_code() -> None:
+    """The patterns above find something: a changed layout of the pages must not empty these tests."""
+    assert len(commands("README.md")) >= 10
+    assert [len(blocks(page, "python")) for page in PAGES] == [3, 1, 0]
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
