@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+MOST_BINS: Final = 65_536
+
 DISCRETIZATIONS: "Final[dict[str, Callable[..., Discretization]]]" = {}
 
 
@@ -78,7 +80,8 @@ def register_discretizer(
 @register_discretizer
 def threshold(t: float) -> Discretization:
     """Code 1 where value > t, else 0."""
-    return _fixed([np.nextafter(t, np.inf)])  # the smallest number above t: ≥ it is > t
+    with np.errstate(over="ignore"):  # nothing lies above the largest number: refused as an edge
+        return _fixed([np.nextafter(t, np.inf)])  # the smallest number above t: ≥ it is > t
 
 
 @register_discretizer
@@ -103,7 +106,8 @@ def uniform(bins: int, lo: float, hi: float) -> Discretization:
     _check_bins(bins)
     if not lo < hi:
         raise ValueError(f"lo must be below hi, not {lo} and {hi}")
-    return _fixed(_linear(np.array([lo]), np.array([hi]), bins)[:, 0])
+    with np.errstate(over="ignore", invalid="ignore"):  # a range beyond float64: refused as edges
+        return _fixed(_linear(np.array([lo]), np.array([hi]), bins)[:, 0])
 
 
 @register_discretizer
@@ -128,8 +132,8 @@ def thesis_edges(num: int = 2) -> Discretization:
     ``linspace(q0.01 − 0.1, q0.99 + 0.1, num)`` for each group, the upper end halved when ``num`` is 2;
     code = number of edges ≤ value.
     """
-    if num < 1:
-        raise ValueError(f"num must be at least 1, not {num}")
+    if not 1 <= num < MOST_BINS:
+        raise ValueError(f"num must be between 1 and {MOST_BINS - 1:,}, not {num}")
 
     def edges(quantiles: Floats) -> Floats:
         found = np.linspace(quantiles[0] - 0.1, quantiles[1] + 0.1, num)
@@ -147,7 +151,8 @@ def width(w: float) -> Discretization:
         raise ValueError(f"w must be a positive number, not {w}")
 
     def code(values: NDArray[Any]) -> NDArray[Any]:
-        steps = np.floor(values.astype(np.float64) / w)
+        with np.errstate(over="ignore"):  # beyond float64 is beyond 32 bits
+            steps = np.floor(values.astype(np.float64) / w)
         return (np.clip(steps, -(2.0**31), 2.0**31 - 1) + 2.0**31).astype(np.uint32)
 
     return Coding(lambda _: 32, code)
@@ -159,7 +164,8 @@ def exact() -> Discretization:
 
     def code(values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype.kind == "f":
-            values = np.where(np.isnan(values), values.dtype.type(np.nan), values + values.dtype.type(0))
+            with np.errstate(invalid="ignore"):  # a signalling NaN is one more NaN
+                values = np.where(np.isnan(values), values.dtype.type(np.nan), values + values.dtype.type(0))
         return values.view(f"u{values.dtype.itemsize}")
 
     return Coding(lambda dtype: dtype.itemsize * 8, code, takes_nan=True)
@@ -194,8 +200,8 @@ def _linear(low: Floats, high: Floats, bins: int) -> Floats:
 
 
 def _check_bins(bins: int) -> None:
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, not {bins}")
+    if not 1 <= bins <= MOST_BINS:
+        raise ValueError(f"bins must be between 1 and {MOST_BINS:,}, not {bins}")
 
 
 def _check_levels(lo: float, hi: float) -> None:

@@ -34,7 +34,7 @@ def pack(codes: NDArray[Any], bits: int) -> Packed:
     """
     if bits == 1:
         return np.packbits(codes.astype(bool, copy=False), axis=1)
-    if bits % 8 == 0:
+    if bits in {8, 16, 32, 64}:
         wide = codes.astype(f">u{bits // 8}", copy=False)
         return np.ascontiguousarray(wide).view(np.uint8).reshape(len(codes), -1)
     shifts = np.arange(bits - 1, -1, -1, dtype=np.uint8)

@@ -17,14 +17,14 @@ Passes = Callable[[], Iterable[NDArray[Any]]]
 HELD_BYTES: Final = 256 << 20
 SAMPLED: Final = 4096
 MARGIN: Final = 6.0  # standard deviations of a sampled quantile's rank: a bracket misses about once in 10^9
-LARGEST: Final = 1e300  # an infinite quantile counts as this, so that edges are numbers
+LARGEST: Final = 1e300  # a quantile beyond it, infinite ones too, counts as this, so that edges are numbers
 
 
 def quantiles(passes: Passes, levels: Sequence[float], values: int, groups: int) -> NDArray[np.float64]:
     """Quantiles (level, group) of ``values`` values in each of ``groups`` groups.
 
-    Equal to ``np.quantile(all_values.astype(float64), levels, axis=0)``, bit for bit, for finite values;
-    an infinite order statistic counts as ±1e300.
+    Equal to ``np.quantile(all_values.astype(float64), levels, axis=0)``, bit for bit, for values within ±1e300;
+    an order statistic beyond, an infinite one too, counts as ±1e300.
     """
     places = np.asarray(levels, np.float64) * (values - 1)
     lower = np.floor(places).astype(np.int64)
@@ -80,12 +80,18 @@ def _streamed(
 
 
 def _sample(passes: Passes, values: int, groups: int) -> NDArray[Any]:
-    """Every k-th value of each group, sorted: at least 4,096 of them."""
+    """A value out of every k of each group, sorted: at least 4,096 of them.
+
+    Which of the k is drawn with a fixed seed: data with a period would not be seen whole by every k-th.
+    """
     step = max(1, values // SAMPLED)
+    strata = np.arange(0, values, step)
+    chosen = np.minimum(strata + np.random.default_rng(0).integers(step, size=len(strata)), values - 1)
     offset = 0
     rows = []
     for block in passes():
-        rows.append(block[-offset % step :: step].copy())
+        first, last = np.searchsorted(chosen, (offset, offset + len(block)))
+        rows.append(block[chosen[first:last] - offset])
         offset += len(block)
     return np.sort(np.concatenate(rows).reshape(-1, groups), axis=0)
 

@@ -8,17 +8,21 @@ A fitted discretization also takes ``scope=unit|channel|layer`` (whose values sh
 import ast
 import difflib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final, Literal, NoReturn
 
+import numpy as np
+
 from ibstore.analyze.discretize import DISCRETIZATIONS, Binning, Discretization
-from ibstore.analyze.reduce import REDUCTIONS, Block
+from ibstore.analyze.reduce import CHECKS, REDUCTIONS, Block
 from ibstore.errors import WaistError
 
 SCOPES: Final = ("unit", "channel", "layer")
 SPANS: Final = ("epoch", "run")
+LARGEST: Final = sys.float_info.max
+NO_RECIPE: Final = "a recipe is reduction | discretization, as in identity | quantile(bins=2)"
 
 Value = int | float | str
 
@@ -61,21 +65,43 @@ class Recipe:
 
     def reduce(self, block: Block) -> Block:
         """Reduce values (sample, …) to (sample, …); raises WaistError where the layer's shape does not fit."""
+        call = self.reduction
         try:
-            reduced = REDUCTIONS[self.reduction.name](block, *self.reduction.args, **dict(self.reduction.kwargs))
+            with np.errstate(over="ignore", invalid="ignore"):  # ∞ − ∞ is NaN, and NaN is looked for
+                reduced = REDUCTIONS[call.name](block, *call.args, **dict(call.kwargs))
         except ValueError as error:
             raise WaistError(f"{self}: {error}; the layer's shape is {block.shape[1:]}") from None
+        if np.shape(reduced)[:1] != block.shape[:1]:
+            raise WaistError(
+                f"{self}: {call.name} does not keep the sample axis: from shape {block.shape} it makes "
+                f"{np.shape(reduced)}"
+            )
         return reduced
 
-    @cached_property
+    @property
     def discretize(self) -> Discretization:
         """The discretization with its parameters bound."""
         call = self.discretization
         return DISCRETIZATIONS[call.name](*call.args, **dict(call.kwargs))
 
+    @property
+    def meaning(self) -> str:
+        """What results hang on: the text, and the source of functions that ibstore does not ship."""
+        functions = REDUCTIONS[self.reduction.name], DISCRETIZATIONS[self.discretization.name]
+        return "\n".join([str(self), *map(_foreign_source, functions)]).rstrip()
+
+
+def _foreign_source(function: Callable[..., Any]) -> str:
+    """Source of a function that a user registered, where Python has it."""
+    if str(function.__module__).startswith("ibstore."):
+        return ""
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # typed at a prompt
+        return ""
+
 
 EXACT: Final = Recipe(Call("identity"), Call("exact"))
-LABELS: Final = Recipe(Call("identity"), Call("labels"))
 
 
 def parse_recipe(text: str) -> Recipe:
@@ -95,35 +121,37 @@ def parse_recipe(text: str) -> Recipe:
       ^^^^^^
     """
     source = " ".join(text.split())
+    if not source:
+        _refuse(source, NO_RECIPE, 0)
     try:
         tree = ast.parse(source, mode="eval").body
     except SyntaxError as error:
-        _refuse(source, f"cannot be read ({error.msg})", (error.offset or 1) - 1)
+        place = error.offset - 1 if error.offset else len(source)  # in characters; 0 means the end
+        _refuse(source, f"cannot be read ({error.msg})", len(source[:place].encode()))
     except (ValueError, RecursionError, MemoryError):
         raise WaistError("the recipe cannot be read; write reduction | discretization") from None
     if not (isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr)):
-        _refuse(source, "a recipe is reduction | discretization, as in identity | quantile(bins=2)", 0)
+        _refuse(source, NO_RECIPE, 0)
     if isinstance(tree.left, ast.BinOp):
         _refuse(source, "a recipe has one reduction and one discretization", *_span(tree.left))
+    reduction = _bind(source, tree.left, "reduction", REDUCTIONS, _read_call(source, tree.left))
+    _checked(source, tree.left, CHECKS.get(reduction.name), reduction)
     name, args, kwargs = _read_call(source, tree.right)
     scope = _option(source, tree.right, kwargs, "scope", SCOPES)
     per = _option(source, tree.right, kwargs, "per", SPANS)
     discretization = _bind(source, tree.right, "discretization", DISCRETIZATIONS, (name, args, kwargs))
-    reduction = _bind(source, tree.left, "reduction", REDUCTIONS, _read_call(source, tree.left))
-    recipe = Recipe(reduction, discretization)
-    fitted = _checked(source, tree.right, recipe)
-    if (scope or per) and not fitted:
+    discretize = _checked(source, tree.right, DISCRETIZATIONS[name], discretization)
+    if (scope or per) and not (isinstance(discretize, Binning) and discretize.levels):
         _refuse(source, f"{name} has fixed bins and takes no scope or per", *_span(tree.right))
     return Recipe(reduction, discretization, scope or "unit", per or "epoch")  # type: ignore[arg-type]
 
 
-def _checked(source: str, node: ast.expr, recipe: Recipe) -> bool:
-    """Whether the discretization is fitted; its own complaint about its parameters points at it."""
+def _checked(source: str, node: ast.expr, function: Callable[..., Any] | None, call: Call) -> Any:
+    """Result of ``function`` with the call's arguments; its own complaint about them points at the call."""
     try:
-        discretize = recipe.discretize
+        return function(*call.args, **dict(call.kwargs)) if function else None
     except ValueError as error:
         _refuse(source, str(error), *_span(node))
-    return isinstance(discretize, Binning) and bool(discretize.levels)
 
 
 def _read_call(source: str, node: ast.expr) -> tuple[str, list[Value], dict[str, Value]]:
@@ -137,6 +165,8 @@ def _read_call(source: str, node: ast.expr) -> tuple[str, list[Value], dict[str,
     for keyword in node.keywords:
         if keyword.arg is None:
             _refuse(source, "expected name=value", *_span(keyword.value))
+        if keyword.arg in kwargs:
+            _refuse(source, f"{keyword.arg} is given twice; keep one", *_span(keyword))
         kwargs[keyword.arg] = _literal(source, keyword.value)
     return node.func.id, args, kwargs
 
@@ -151,7 +181,10 @@ def _literal(source: str, node: ast.expr) -> Value:
         sign, inner = (-1 if isinstance(node.op, ast.USub) else 1), node.operand
     if not (isinstance(inner, ast.Constant) and type(inner.value) in {int, float}):
         _refuse(source, "expected a number or a word", *_span(node))
-    return sign * inner.value  # type: ignore[operator, return-value]
+    number: int | float = sign * inner.value  # type: ignore[operator, assignment]
+    if not abs(number) <= LARGEST:
+        _refuse(source, "the number is too large", *_span(node))
+    return number
 
 
 def _option(source: str, node: ast.expr, kwargs: dict[str, Value], name: str, allowed: tuple[str, ...]) -> str | None:
@@ -171,10 +204,9 @@ def _bind(
 ) -> Call:
     """Check a call against the registered function's signature and fill in its defaults."""
     name, args, kwargs = call
-    start, _ = _span(node)
     if name not in known:
         hint = near(name, known) or f"; there are {', '.join(known)}"
-        _refuse(source, f"unknown {kind} {name!r}{hint}", start, start + len(name))
+        _refuse(source, f"unknown {kind} {name!r}{hint}", *_span(node.func if isinstance(node, ast.Call) else node))
     signature = inspect.signature(known[name], eval_str=True)
     taken = list(signature.parameters.values())[1 if kind == "reduction" else 0 :]  # a reduction's first is the block
     signature = signature.replace(parameters=taken)
@@ -199,7 +231,7 @@ def _typed(source: str, node: ast.expr, parameter: inspect.Parameter, value: Val
     """``value`` as the type that the parameter is annotated with."""
     kind = parameter.annotation
     if kind is float and type(value) in {int, float}:
-        return float(value)
+        return float(value) + 0.0  # −0.0 is 0.0: equal recipes have equal texts
     if isinstance(kind, type) and type(value) is not kind:
         _refuse(source, f"{parameter.name} must be of type {kind.__name__}, not {value}", *_span(node))
     return value
@@ -211,7 +243,7 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _span(node: ast.expr) -> tuple[int, int]:
+def _span(node: ast.expr | ast.keyword) -> tuple[int, int]:
     return node.col_offset, node.end_col_offset or node.col_offset + 1
 
 

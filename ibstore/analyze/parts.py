@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Final
 
 from ibstore.errors import StoreError, WriteError
@@ -31,6 +32,12 @@ def content_key(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def unreadable(path: Path, reason: str) -> StoreError:
+    """What to raise where a part is there and cannot be read; it can always be computed again."""
+    first = reason.splitlines()[0] if reason else "no reason given"
+    return StoreError(f"cannot read the results in {path} ({first}); remove it and analyze again")
+
+
 @dataclass(frozen=True)
 class Parts:
     """The folder of a store's results."""
@@ -40,7 +47,8 @@ class Parts:
     @classmethod
     def beside(cls, store: Path) -> "Parts":
         """Where a store's results lie by default: ``lab.zarr.analysis`` for ``lab.zarr``."""
-        return cls(store.with_name(f"{store.resolve().name}.analysis"))
+        whole = store.resolve()
+        return cls(whole.with_name(f"{whole.name}.analysis"))
 
     def path(self, table: str, key: str) -> Path:
         """Absolute path of a part."""
@@ -53,7 +61,7 @@ class Parts:
     @contextmanager
     def writing(self, path: Path) -> Iterator[Path]:
         """Give a temporary path to write; afterwards it stands at ``path``."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -64,14 +72,18 @@ class Parts:
                 "with --results"
             ) from error
         finally:
-            if temporary.parent.exists():
-                temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
     def remember_waist(self, name: str, texts: Mapping[str, str]) -> None:
         """Note what a waist's name means now: queries see the results of this meaning."""
         path = self.folder / "waists" / f"{escape(name)}.json"
         content = json.dumps({"name": name, "recipes": dict(texts)}, indent=1)
-        if not path.exists() or path.read_text(encoding="utf-8") != content:
+        try:
+            known = path.read_bytes() == content.encode()
+        except OSError:
+            known = False
+        if not known:
             with self.writing(path) as temporary:
                 temporary.write_text(content, encoding="utf-8")
 

@@ -4,9 +4,12 @@ I(X;T) = H(X) + H(T) − H(X,T) and I(T;Y) = H(T) + H(Y) − H(T,Y), with X, T a
 from counts over the probe set. For X as the sample's identity and a deterministic network, I(X;T) = ``h_t``.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 from ibstore.analyze.entropy import NATS_PER_BIT, CountsOfCounts, saturated
 from ibstore.analyze.grammar import Recipe
-from ibstore.analyze.parts import Parts, content_key
+from ibstore.analyze.parts import Parts, content_key, unreadable
 from ibstore.analyze.scan import Reduced, encode, fit, reduced_like
 from ibstore.analyze.waist import Waist
 from ibstore.errors import UnknownNameError
@@ -65,8 +68,8 @@ class Task:
         return content_key(
             {
                 **self.names,
-                "x": str(self.waist.x),
-                "t": str(self.recipe),
+                "x": self.waist.x.meaning,
+                "t": self.recipe.meaning,
                 "data": self.split.data,
                 "epochs": self.segment.record.epochs,
                 "files": self.segment.checksums(self.split, self.layer),
@@ -78,15 +81,15 @@ class Task:
     def x_key(self) -> str:
         """Content key of the part that holds the input's patterns."""
         names = {**self.names, "layer": "x"}
-        return content_key({**names, "x": str(self.waist.x), "data": self.split.data})
+        return content_key({**names, "x": self.waist.x.meaning, "data": self.split.data})
 
     @property
     def names(self) -> dict[str, str]:
         """The part's constant text columns."""
         return dict(zip(TEXT_COLUMNS, (self.run.name, self.split.name, self.layer.name, self.waist.name), strict=True))
 
-    def reduced(self, segment: Segment, epoch: int) -> Reduced:
-        """The layer's reduced values of an epoch."""
+    def reduced(self, segment: Segment, epoch: int, *, keep: bool = True) -> Reduced:
+        """The layer's reduced values of an epoch, kept in memory between passes where they are small."""
         return Reduced(
             blocks=lambda: segment.blocks(self.split, self.layer, epoch),
             what=f"run {self.run.name!r}, layer {self.layer.name!r}, epoch {epoch}",
@@ -94,6 +97,7 @@ class Task:
             dtype=np.dtype(self.layer.dtype),
             samples=self.split.samples,
             recipe=self.recipe,
+            keep=keep,
         )
 
 
@@ -152,13 +156,15 @@ def compute(todo: Sequence[Task], parts: Parts, emit: Emit) -> None:
     from ibstore.analyze.sql.counts import KeyCounter
 
     with KeyCounter() as counter:
-        loaded = None
+        loaded = fitted = None
         for done, task in enumerate(missing):
             emit(Event("analyze", done, len(missing), f"{task.run.name} · {task.waist.name} · {task.layer.name}"))
             if (probe := (task.split.data, task.waist.x)) != loaded:
                 _load_probe(counter, task)
                 loaded = probe
-            _compute(counter, task, parts)
+            if task.names != fitted:  # the epochs of a layer come in a row
+                edges, fitted = _edges_over_run(task), task.names
+            _compute(counter, task, parts, edges)
         emit(Event("analyze", len(missing), len(missing)))
 
 
@@ -173,11 +179,19 @@ def _load_probe(counter: "KeyCounter", task: Task) -> None:
 def _reduced_x(probe: ProbeReader, task: Task) -> Reduced:
     shape, dtype = probe.x_form()
     what = f"input x of run {task.run.name!r}"
-    return Reduced(probe.x_blocks, what, shape, dtype, task.split.samples, task.waist.x)
+    return Reduced(probe.x_blocks, what, shape, dtype, task.split.samples, task.waist.x, remedy="mend the data")
 
 
-def _compute(counter: "KeyCounter", task: Task, parts: Parts) -> None:
-    counter.load_layer(_keys(task))
+def _edges_over_run(task: Task) -> NDArray[np.float64] | None:
+    """Edges that hold for all epochs of the task's run; None where each epoch has its own."""
+    if task.recipe.per != "run":
+        return None
+    everything = [(segment, epoch) for segment in task.run.segments for epoch in segment.record.epochs]
+    return fit(task.recipe, [task.reduced(segment, epoch, keep=False) for segment, epoch in everything])
+
+
+def _compute(counter: "KeyCounter", task: Task, parts: Parts, edges: NDArray[np.float64] | None) -> None:
+    counter.load_layer(_keys(task, edges))
     frame = _rows(task, counter.counts())
     x_part = parts.path("patterns", task.x_key)
     if not x_part.exists():
@@ -186,15 +200,13 @@ def _compute(counter: "KeyCounter", task: Task, parts: Parts) -> None:
     with parts.writing(parts.path("patterns", task.key)) as path:
         counter.write_patterns("t", path, task.names)
     with parts.writing(parts.path("information_plane", task.key)) as path:
-        frame.write_parquet(path)
+        content = BytesIO()  # written by Python, whose errors are the system's: polars has others for a full disk
+        frame.write_parquet(content)
+        path.write_bytes(content.getbuffer())
 
 
-def _keys(task: Task) -> Iterator[tuple[int, Iterator[NDArray[np.uint8]]]]:
-    """Patterns of each epoch of the task's segment."""
-    edges = None
-    if task.recipe.per == "run":
-        everything = [task.reduced(segment, epoch) for segment in task.run.segments for epoch in segment.record.epochs]
-        edges = fit(task.recipe, everything)
+def _keys(task: Task, edges: NDArray[np.float64] | None) -> Iterator[tuple[int, Iterator[NDArray[np.uint8]]]]:
+    """Patterns of each epoch of the task's segment, under the given edges or the epoch's own."""
     for epoch in task.segment.record.epochs:
         reduced = task.reduced(task.segment, epoch)
         yield epoch, encode(reduced, fit(task.recipe, [reduced]) if edges is None else edges)
@@ -219,13 +231,18 @@ def row(counts: dict[str, CountsOfCounts], labelled: bool = True) -> dict[str, A
         "h_t": h["t"],
         "h_xt": h["xt"],
         "h_ty": h["ty"] if labelled else None,
-        "i_xt": (h["x"] - h["xt"]) + h["t"],  # in this order it is exactly H(T) where every x is distinct
-        "i_ty": (h["y"] - h["ty"]) + h["t"] if labelled else None,
+        "i_xt": _information(h["x"], h["t"], h["xt"]),
+        "i_ty": _information(h["t"], h["y"], h["ty"]) if labelled else None,
         "distinct_x": counts["x"].distinct,
         "distinct_t": t.distinct,
         "singletons_t": t.singletons,
         "saturated": saturated(h["t"], t.samples),
     }
+
+
+def _information(first: float, second: float, joint: float) -> float:
+    """H + H − H(joint), rounded once: exactly the one entropy where the other is the joint one; never below 0."""
+    return max(0.0, math.fsum((first, second, -joint)))
 
 
 def schema() -> "dict[str, Any]":
@@ -243,7 +260,7 @@ def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta
     import polars as pl
 
     paths = parts.existing("information_plane", [task.key for task in todo])
-    stored = pl.concat([pl.read_parquet(path) for path in paths]) if paths else pl.DataFrame(schema=schema())
+    stored = pl.concat([_part(path) for path in paths]) if paths else pl.DataFrame(schema=schema())
     if epochs is not None:
         stored = stored.filter(pl.col("epoch").is_in(list(epochs)))
     return (
@@ -255,3 +272,12 @@ def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta
         )
         .select(COLUMNS)
     )
+
+
+def _part(path: Path) -> "pl.DataFrame":
+    import polars as pl
+
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise unreadable(path, str(error)) from None

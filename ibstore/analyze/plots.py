@@ -45,6 +45,8 @@ def plane(table: "pl.DataFrame") -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
+    if table["i_ty"].null_count() == len(table):
+        raise UsageError("the information plane needs labels, and the samples have none; draw the curves instead")
     waists = table["waist"].unique(maintain_order=True).to_list()
     layers = table["layer"].unique(maintain_order=True).to_list()
     columns = min(COLUMNS, len(waists))
@@ -104,7 +106,7 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
     Raises
     ------
     UsageError
-        When there is no such kind or no such format, or the table is empty.
+        When there is no such kind or no such format, or the table is empty or has no labels for the plane.
     WriteError
         When the file cannot be written.
     """
@@ -113,7 +115,8 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
         raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
     figure = KINDS[kind](table)
     try:
-        figure.savefig(out)
+        with _style():
+            figure.savefig(out)
     except OSError as error:
         raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with -o") from error
 
@@ -124,9 +127,8 @@ def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None
     for _, path in _paths(table):
         colour = _colour(layers, path["layer"][0])
         shades = _shades(colour, len(path))
-        size = 100 - 64 * layers.index(path["layer"][0]) / max(
-            1, len(layers) - 1
-        )  # a later layer never hides an earlier
+        later = layers.index(path["layer"][0]) / max(1, len(layers) - 1)
+        size = 140 - 104 * later  # the later the smaller: of dots in one place all are seen
         axis.plot(path["i_xt"], path["i_ty"], color=colour, linewidth=0.8, alpha=0.5, zorder=2)
         axis.scatter(path["i_xt"], path["i_ty"], color=shades, s=size, edgecolor="white", linewidth=0.5, zorder=3)
     axis.set_xlabel(f"I(X;T) [{unit}]")
@@ -137,12 +139,12 @@ def _limits(axis: "Axes", table: "pl.DataFrame") -> None:
     """Lines at H(X), log N and H(Y), with room for what they say."""
     import numpy as np
 
-    samples = float(table["n"].max())  # type: ignore[arg-type]
+    samples = max(table["n"])
     ceiling = np.log(samples) if table["unit"][0] == "nats" else np.log2(samples)
-    h_x, h_y = float(table["h_x"].max()), table["h_y"].max()  # type: ignore[arg-type]
+    h_x, h_y = max(table["h_x"]), max(table["h_y"].drop_nulls(), default=None)
     right = max(ceiling, h_x)
     line: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
-    top = float(h_y) if h_y is not None else 1.0
+    top = 1.0 if h_y is None else h_y
     axis.set_xlim(-0.04 * right, 1.2 * right)
     axis.set_ylim(-0.06 * top, 1.2 * top)
     labels: list[tuple[float, str, Literal["left", "right"]]] = [(h_x, "H(X)", "right"), (ceiling, "log N", "left")]
@@ -163,14 +165,15 @@ def _curves_panel(axis: "Axes", table: "pl.DataFrame", colour: str) -> None:
 
     for _, path in _paths(table):
         for quantity, (_, line) in QUANTITIES.items():
-            axis.plot(path["epoch"], path[quantity], color=colour, linestyle=line, linewidth=1.8)
+            known = path.drop_nulls([quantity])  # without labels there is no I(T;Y)
+            axis.plot(known["epoch"], known[quantity], color=colour, linestyle=line, linewidth=1.8)
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
 def _paths(table: "pl.DataFrame") -> "Iterator[tuple[object, pl.DataFrame]]":
     """One table for each run, split and layer, epochs in order."""
-    groups = table.drop_nulls(["i_xt", "i_ty"]).group_by(["run", "split", "layer"], maintain_order=True)
+    groups = table.group_by(["run", "split", "layer"], maintain_order=True)
     for name, path in groups:
         yield name, path.sort("epoch")
 

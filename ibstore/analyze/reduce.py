@@ -5,6 +5,7 @@ A reduction's text in a waist is its Python call without the block: ``maxpool(1,
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -15,12 +16,18 @@ Block = NDArray[Any]
 
 REDUCTIONS: Final[dict[str, Callable[..., Block]]] = {}
 
+CHECKS: Final[dict[str, Callable[..., None]]] = {}
+"""What refuses a reduction's arguments whatever the layer's shape, by the reduction's name."""
 
-def register_reduction(function: Callable[..., Block]) -> Callable[..., Block]:
+
+def register_reduction(
+    function: Callable[..., Block], check: Callable[..., None] | None = None
+) -> Callable[..., Block]:
     """Make ``function`` a reduction that waists can name; use it as a decorator.
 
     The first argument is the block, (sample, …); the others are what a waist's text gives, annotated with
     ``int``, ``float`` or ``str``. The result keeps the sample axis. A ValueError becomes the user's message.
+    ``check`` takes the other arguments alone when a waist is read, and may refuse them with a ValueError.
 
     Examples
     --------
@@ -33,7 +40,14 @@ def register_reduction(function: Callable[..., Block]) -> Callable[..., Block]:
     >>> _ = REDUCTIONS.pop("first")
     """
     REDUCTIONS[function.__name__] = function
+    if check is not None:
+        CHECKS[function.__name__] = check
     return function
+
+
+def _check_sizes(*window: int) -> None:
+    if len(window) not in {2, 3} or min(window) < 1:
+        raise ValueError(f"a window has 2 or 3 sizes of at least 1, not {window}")
 
 
 @register_reduction
@@ -42,13 +56,13 @@ def identity(block: Block) -> Block:
     return block
 
 
-@register_reduction
+@partial(register_reduction, check=_check_sizes)
 def maxpool(block: Block, *window: int) -> Block:
     """Maximum over windows of the trailing axes; what a window does not cover is left out, as torch does."""
     return _pool(block, window, np.maximum)
 
 
-@register_reduction
+@partial(register_reduction, check=_check_sizes)
 def avgpool(block: Block, *window: int) -> Block:
     """Mean over windows of the trailing axes, summed in float64; uncovered ends are left out, as torch does."""
     pooled = _pool(block.astype(np.float64), window, np.add) / np.prod(window)
@@ -66,7 +80,7 @@ def softmax(block: Block) -> Block:
 
 @register_reduction
 def argmax(block: Block) -> Block:
-    """Index of the largest channel (the first of equals), one axis less."""
+    """Index of the largest channel (the first of equals; NaN counts as largest), one axis less."""
     _needs_axes(block, 1)
     return np.asarray(block.argmax(axis=1)).reshape(len(block), -1)
 
@@ -104,8 +118,6 @@ def _strided(block: Block, axis: int, start: int, stop: int, step: int) -> Block
 
 
 def _check_window(shape: tuple[int, ...], window: tuple[int, ...]) -> None:
-    if len(window) not in {2, 3} or min(window) < 1:
-        raise ValueError(f"a window has 2 or 3 sizes of at least 1, not {window}")
     if len(window) > len(shape):
         raise ValueError(f"a window of {len(window)} sizes does not fit a layer of shape {shape}")
     trailing = shape[-len(window) :]

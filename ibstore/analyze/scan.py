@@ -24,7 +24,7 @@ class Reduced:
     """A layer's reduced values of one epoch, pass after pass.
 
     While they are small (256 MiB) the first pass keeps them, so that the store is read once; larger ones are
-    read and reduced anew at each pass.
+    read and reduced anew at each pass, and so are all where ``keep`` is false.
 
     Parameters
     ----------
@@ -38,6 +38,10 @@ class Reduced:
         How many samples there are.
     recipe
         Whose reduction is applied.
+    keep
+        Whether small values are kept.
+    remedy
+        What to do about NaN, for messages.
     """
 
     blocks: Blocks
@@ -46,6 +50,8 @@ class Reduced:
     dtype: np.dtype[Any]
     samples: int
     recipe: Recipe
+    keep: bool = True
+    remedy: str = "the network diverged; leave the epoch out with --epoch"
     _kept: list[NDArray[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,7 +67,7 @@ class Reduced:
         if self._kept:
             yield from self._kept
             return
-        keep = self.samples * self.units * self.like.dtype.itemsize <= HELD_BYTES
+        keep = self.keep and self.samples * self.units * self.like.dtype.itemsize <= HELD_BYTES
         kept = []
         for block in self.blocks():
             reduced = self._checked(self.recipe.reduce(block))
@@ -85,8 +91,7 @@ class Reduced:
         takes_nan = isinstance(discretize, Coding) and discretize.takes_nan
         if block.dtype.kind == "f" and not takes_nan and np.isnan(block).any():
             raise ValuesError(
-                f"{self.what} has NaN, which no bin holds: the network diverged; leave the epoch out with --epoch, "
-                "or count exact values (| exact)"
+                f"{self.what} has NaN, which no bin holds: {self.remedy}, or count exact values (| exact)"
             )
         return block
 
@@ -133,7 +138,12 @@ def fit(recipe: Recipe, epochs: list[Reduced]) -> NDArray[np.float64] | None:
         levels = quantiles(
             lambda: (block for reduced in epochs for block in reduced.grouped()), discretize.levels, values, groups
         )
-    return discretize.edges(levels)
+    edges = discretize.edges(levels)
+    if len(edges) != discretize.bins - 1:
+        raise WaistError(
+            f"{recipe}: the discretizer declares {discretize.bins} bins but makes {len(edges)} edges, one less is right"
+        )
+    return edges
 
 
 def encode(reduced: Reduced, edges: NDArray[np.float64] | None) -> Iterator[Packed]:

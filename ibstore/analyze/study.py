@@ -1,6 +1,6 @@
 """A store opened for questions: `Study` analyzes under waists and answers SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ class Study:
 
     def analyze(
         self,
-        waists: Sequence[str | Waist] = ("thesis-6.2",),
+        waists: str | Waist | Sequence[str | Waist] = "thesis-6.2",
         *,
         runs: Sequence[str] | None = None,
         layers: Sequence[str] | None = None,
@@ -53,7 +53,7 @@ class Study:
         Parameters
         ----------
         waists
-            Presets by name, inline texts (``"mine: x=…; *=…"``) or `Waist` objects.
+            One or more of: presets by name, inline texts (``"mine: x=…; *=…"``), `Waist` objects.
         runs, layers, epochs
             What to look at; everything by default.
         beta
@@ -82,7 +82,8 @@ class Study:
         """
         if unit not in plane.UNITS:
             raise UsageError(f"unit {unit!r} is unknown; it is bits or nats")
-        chosen = find_waists(waists, presets() | dict(known or {}))
+        asked = [waists] if isinstance(waists, str | Waist) else waists
+        chosen = find_waists(asked, presets() | dict(known or {}))
         todo = plane.tasks(self._runs(runs, epochs), chosen, layers, epochs)
         plane.check_shapes(todo)
         for waist in chosen:
@@ -120,12 +121,12 @@ class Study:
             return sandbox.select(db, sql)
 
     def analyzed(self) -> list[str]:
-        """Names of the waists that were asked for so far."""
-        return list(self.parts.remembered_waists())
+        """Names of the waists that were asked for so far and can be read here."""
+        return [waist.name for waist in self._remembered_waists(ignore)]
 
     def meanings(self) -> dict[str, Waist]:
         """The presets, and every waist that was asked for so far as it is meant now."""
-        return presets() | {name: Waist.of(name, texts) for name, texts in self.parts.remembered_waists().items()}
+        return presets() | {waist.name: waist for waist in self._remembered_waists(ignore)}
 
     def _runs(self, names: Sequence[str] | None, epochs: Sequence[int] | None) -> list[Run]:
         """Chosen runs, each with the epochs that are asked for."""
@@ -140,23 +141,27 @@ class Study:
             lacking = [run for run in runs if epoch not in run.epochs]
             if lacking:
                 raise UnknownNameError(
-                    f"run {lacking[0].name!r} has no epoch {epoch}; it has {listed(lacking[0].epochs)}"
+                    f"run {lacking[0].name!r} has no epoch {epoch}; it has {listed(lacking[0].epochs)}: choose among "
+                    "them, or other runs with --run"
                 )
         return runs
 
     def _remembered(self, emit: Emit) -> list[plane.Task]:
         """Tasks of every waist that was asked for, as it is meant now, on the store as it is now."""
+        runs = self.store.runs()
         todo = []
-        for name, texts in self.parts.remembered_waists().items():
-            try:
-                waist = Waist.of(name, texts)
-            except WaistError:  # a reduction or discretizer that another program registered
-                emit(Event("notice", detail=f"waist {name!r} needs a function that is not registered here; left out"))
-                continue
-            for run in self.store.runs():
+        for waist in self._remembered_waists(emit):
+            for run in runs:
                 layers = [layer.name for layer in run.manifest.layers if waist.recipe(layer.name)]
                 todo += plane.tasks([run], [waist], layers, None)
         return todo
+
+    def _remembered_waists(self, emit: Emit) -> Iterator[Waist]:
+        for name, texts in self.parts.remembered_waists().items():
+            try:
+                yield Waist.of(name, texts)
+            except WaistError:  # a reduction or discretizer that another program registered
+                emit(Event("notice", detail=f"waist {name!r} needs a function that is not registered here; left out"))
 
 
 def open_store(path: str | Path, results: str | Path | None = None) -> Study:

@@ -44,10 +44,12 @@ class Waist:
         """Waist from the texts of its recipes by layer."""
         if not name:
             raise WaistError("a waist needs a name; write it before the colon, as in 'mine: x=…; *=…'")
-        if not texts:
+        if not set(texts) - {"x"}:
             raise WaistError(f"waist {name!r} narrows no layer; give at least one, or * for all")
         recipes = []
         for layer, text in texts.items():
+            if not layer:
+                raise WaistError(f"waist {name!r}: {text!r} names no layer; write layer=recipe")
             try:
                 recipes.append((layer, parse_recipe(text)))
             except WaistError as error:
@@ -69,7 +71,7 @@ def parse_waist(text: str) -> Waist:
     texts: dict[str, str] = {}
     for part in filter(str.strip, body.split(";")):
         layer, equals, recipe = part.partition("=")
-        if not equals or "(" in layer or "|" in layer:
+        if not equals or not layer.strip() or "(" in layer or "|" in layer:
             raise WaistError(f"waist {name.strip()!r}: {part.strip()!r} names no layer; write layer=recipe")
         if layer.strip() in texts:
             raise WaistError(f"waist {name.strip()!r} names layer {layer.strip()!r} twice; keep one")
@@ -85,10 +87,15 @@ def load_waists(path: Path) -> dict[str, Waist]:
         raise UsageError(f"cannot read waists from {path}: {error.strerror}; give a TOML file's path") from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise WaistError(f"{path} is no TOML file: {error}; see `ibstore waists --toml` for one") from None
+    if not document:
+        raise WaistError(f'{path} holds no waist; write ["name"] and below it layer = "recipe"')
     for name, texts in document.items():
         if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
             raise WaistError(f'{path}: {name!r} is no table of texts; write ["{name}"] and below it layer = "recipe"')
-    return {name: Waist.of(name, texts) for name, texts in document.items()}
+    try:
+        return {name: Waist.of(name, texts) for name, texts in document.items()}
+    except WaistError as error:
+        raise WaistError(f"{path}: {error}") from None
 
 
 def preset_text() -> str:

@@ -1,4 +1,4 @@
-"""Durable files on a local disk: put atomically, put only if absent, claim a folder, remove a tree.
+"""Durable files on a local disk: put atomically, put only if absent, lock a folder, remove a tree.
 
 Durable means: when the call returns, the bytes and the name survive a power cut (``fsync`` of the file, then
 of its folder).
@@ -7,13 +7,14 @@ of its folder).
 import fcntl
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ibstore.errors import WriteError
+from ibstore.errors import StoreError, WriteError
 
 PARTIAL: Final = ".partial"
 
@@ -38,9 +39,9 @@ def put_new(path: Path, document: Mapping[str, Any]) -> None:
     FileExistsError
         When the path exists; whoever put it first has won.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             json.dump(document, file, indent=1, allow_nan=False)
             file.flush()
             os.fsync(file.fileno())
@@ -68,19 +69,42 @@ def sync_tree(root: Path) -> None:
     sync(root.parent)
 
 
+def make_folders(folder: Path) -> None:
+    """Make ``folder`` and the folders above it, each with a name that survives a power cut."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in made:
+        sync(each.parent)
+
+
+def remove_record(group: Path) -> None:
+    """Let the group at ``group`` exist no longer, durably; what lies below it stays."""
+    record = group / "zarr.json"
+    if record.exists():
+        record.unlink()
+        sync(group)
+
+
 def remove_tree(root: Path) -> None:
     """Remove ``root`` with all below it; its own record goes first, so that no reader sees half of it."""
-    (root / "zarr.json").unlink(missing_ok=True)
+    remove_record(root)
     if root.exists():
         shutil.rmtree(root)
 
 
+def sweep_partial(folder: Path) -> None:
+    """Remove the temporary files that killed writers left in ``folder``; nobody may be writing there."""
+    for left in folder.glob(f".*{PARTIAL}"):
+        left.unlink()
+
+
 def folders(root: Path) -> list[Path]:
     """Folders directly below ``root``, by name; none where ``root`` does not exist."""
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    with read_errors(root):
+        try:
+            return sorted(path for path in root.iterdir() if path.is_dir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def claim(folder: Path) -> int | None:
@@ -102,8 +126,11 @@ def claim(folder: Path) -> int | None:
 
 
 def release(descriptor: int) -> None:
-    """Give back what `claim` returned."""
-    os.close(descriptor)
+    """Give back what `claim` returned, though a process that was forked since may still hold a copy."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -114,7 +141,7 @@ def locked(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(descriptor)
+        release(descriptor)
 
 
 @contextmanager
@@ -130,3 +157,16 @@ def write_errors(path: Path) -> Iterator[None]:
             f"cannot write to {path}: {reason}; whatever was committed before is whole: free space or mend "
             "the permissions, then capture again"
         ) from error
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn the system's refusals (no permission, a failing disk) into a `StoreError` that names the place."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        action = "ask its owner for access" if isinstance(error, PermissionError) else "mend that, then ask again"
+        raise StoreError(f"cannot read {error.filename or path}: {reason}; {action}") from error

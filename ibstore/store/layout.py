@@ -30,10 +30,10 @@ class Layout:
 def plan(sample_bytes: int, samples: int, shard_bytes: int = SHARD_BYTES) -> Layout:
     """Layout of an array of ``samples`` rows of ``sample_bytes`` bytes each.
 
-    A chunk is the largest power of two of samples within 4 MiB (at least one sample), no longer than the
-    array needs. A shard is as many chunks as fit in ``shard_bytes`` (at least one).
+    A chunk is the largest power of two of samples within 4 MiB and ``shard_bytes`` (at least one sample), no
+    longer than the array needs. A shard is as many chunks as fit in ``shard_bytes`` (at least one).
     """
-    fitting = max(1, CHUNK_BYTES // max(1, sample_bytes))
+    fitting = max(1, min(CHUNK_BYTES, shard_bytes) // max(1, sample_bytes))
     chunk = min(_floor_power_of_two(fitting), _ceil_power_of_two(max(1, samples)))
     chunks_needed = -(-samples // chunk)
     chunks_fitting = max(1, shard_bytes // (chunk * max(1, sample_bytes)))
@@ -44,7 +44,7 @@ def shard_budget(arrays: int) -> int:
     """Bytes a shard may take when ``arrays`` arrays are written side by side.
 
     A shard is gathered in memory before it is written, one for each layer: together they stay within
-    512 MiB, however many layers a network has.
+    512 MiB, however many layers a network has (unless single samples are larger).
 
     >>> shard_budget(3) >> 20, shard_budget(64) >> 20
     (64, 8)

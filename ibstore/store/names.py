@@ -10,6 +10,7 @@ from typing import Final
 from ibstore.errors import UsageError
 
 RESERVED: Final = frozenset({"", ".", "..", "epoch", "sample", "zarr.json", "c"})
+EPOCH_DIGITS: Final = 10
 MAX_BYTES: Final = 200  # file systems end at 255; zarr and temporary names add to it
 
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
@@ -22,7 +23,7 @@ def escape(name: str) -> str:
     Raises
     ------
     UsageError
-        When the name is empty or its node name would exceed 200 bytes.
+        When the name is empty or no Unicode, or its node name would exceed 200 bytes.
 
     Examples
     --------
@@ -31,7 +32,10 @@ def escape(name: str) -> str:
     """
     if not name:
         raise UsageError("a name is empty; give it at least one character")
-    raw = name.encode()
+    try:
+        raw = name.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the name {name[:40]!r} is no Unicode text; choose another") from None
     node = "".join(chr(byte) if byte in _PLAIN else f"={byte:02X}" for byte in raw)
     if node in RESERVED or node.startswith("."):
         node = f"={raw[0]:02X}{node[1:]}"
@@ -43,7 +47,30 @@ def escape(name: str) -> str:
 def unescape(node: str) -> str:
     """Name of a node name: the inverse of `escape`.
 
+    Raises
+    ------
+    ValueError
+        When `escape` gives that node name to no name: a stranger put it there.
+
+    Examples
+    --------
     >>> unescape("relu=3A1"), unescape("=65poch")
     ('relu:1', 'epoch')
     """
+    name = _decode(node)
+    if not name or escape(name) != node:
+        raise ValueError(f"{node!r} is no node name")
+    return name
+
+
+def _decode(node: str) -> str:
     return _ESCAPED.sub(lambda match: bytes([int(match[1], 16)]), node.encode()).decode()
+
+
+def segment_name(epoch: int) -> str:
+    """Node name of the segment that begins with ``epoch``: names sort as epochs do.
+
+    >>> segment_name(7)
+    '0000000007'
+    """
+    return f"{epoch:0{EPOCH_DIGITS}d}"

@@ -27,9 +27,9 @@ class ProbeSet:
     Raises
     ------
     CaptureError
-        When there is no sample, the lengths differ or an id stands twice.
+        When there is no sample, the lengths differ, an id is no integer or stands twice.
     ValuesError
-        When a label is no integer.
+        When a label is no integer, or too large for int64.
     """
 
     x: NDArray[Any]
@@ -39,7 +39,7 @@ class ProbeSet:
     @classmethod
     def of(cls, x: NDArray[Any], y: NDArray[Any] | None = None, sample: NDArray[Any] | None = None) -> "ProbeSet":
         """Probe set of plain arrays, checked."""
-        ids = np.arange(len(x)) if sample is None else np.asarray(sample)
+        ids = np.arange(len(x)) if sample is None else _sample_ids(np.asarray(sample))
         labels = None if y is None else integer_labels(np.asarray(y))
         if len(x) == 0:
             raise CaptureError("the probe set is empty; give at least one sample as x")
@@ -50,7 +50,8 @@ class ProbeSet:
                 )
         if len(np.unique(ids)) != len(ids):
             raise CaptureError("a sample id stands twice; give every sample an id of its own")
-        return cls(np.ascontiguousarray(x), labels, ids.astype(np.int64))
+        native = x.astype(x.dtype.newbyteorder("="), copy=False)
+        return cls(np.ascontiguousarray(native), labels, ids)
 
     def digest(self) -> str:
         """Name of this data: SHA-256 over dtypes, shapes and bytes of x, y and the ids, 32 hex digits."""
@@ -78,13 +79,28 @@ def integer_labels(y: NDArray[Any]) -> NDArray[np.int64]:
     >>> integer_labels(np.array([1.0, 2.0]))
     array([1, 2])
     """
-    if y.dtype.kind in "iub":
-        return y.astype(np.int64)
-    if y.dtype.kind == "f":
-        wrong = np.flatnonzero(~(np.isfinite(y) & (np.floor(y) == y)))
-        if not len(wrong):
-            return y.astype(np.int64)
-        found = f"{y.reshape(-1)[wrong[0]]!s} at sample {wrong[0]}"
+    if fault := _not_integer(y):
+        raise ValuesError(f"a label must be an integer, found {fault}; give class numbers as y")
+    return y.astype(np.int64)
+
+
+def _sample_ids(ids: NDArray[Any]) -> NDArray[np.int64]:
+    if fault := _not_integer(ids):
+        raise CaptureError(f"a sample id must be an integer, found {fault}; give every sample a number")
+    return ids.astype(np.int64)
+
+
+def _not_integer(values: NDArray[Any]) -> str | None:
+    """First value that int64 does not hold exactly, in words; None where there is none."""
+    kind = values.dtype.kind
+    if kind in "ib":
+        return None
+    if kind == "u":
+        wrong = values > np.uint64(np.iinfo(np.int64).max)
+    elif kind == "f":
+        wide = values.astype(np.float64)
+        wrong = ~((np.floor(wide) == wide) & (np.abs(wide) < 2.0**63))
     else:
-        found = f"values of type {y.dtype}"
-    raise ValuesError(f"a label must be an integer, found {found}; give class numbers as y")
+        return f"values of type {values.dtype}"
+    first = np.flatnonzero(wrong)[:1]
+    return f"{values.reshape(-1)[first[0]]!s} at sample {first[0]}" if len(first) else None

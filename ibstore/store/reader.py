@@ -1,22 +1,22 @@
 """Reading a store: listings from plain JSON, arrays chunk by chunk. Only committed segments are seen."""
 
+import contextlib
 import json
-from collections import deque
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ibstore.errors import DamagedError, NewerFormatError, NotAStoreError, StoreError, UnknownNameError
+from ibstore.errors import DamagedError, NewerFormatError, NotAStoreError, UnknownNameError
 from ibstore.store import files
-from ibstore.store.names import escape, unescape
+from ibstore.store.committed import CommittedArray
+from ibstore.store.names import escape, segment_name, unescape
 from ibstore.store.schema import FORMAT, Files, LayerInfo, Manifest, SegmentRecord, SplitInfo, load_files
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -29,13 +29,18 @@ def check_store(path: Path) -> None:
         When nothing is there, or something else.
     NewerFormatError
         When a later ibstore wrote it.
+    DamagedError
+        When its mark cannot be read.
     """
-    if not path.exists():
-        raise NotAStoreError(f"there is no store at {path}; `ibstore capture mnist-cnn --store {path}` makes one")
+    with files.read_errors(path):
+        if not path.exists():
+            raise NotAStoreError(f"there is no store at {path}; `ibstore capture mnist-cnn --store {path}` makes one")
     attributes = _attributes(path)
     version = attributes.get("ibstore_format") if attributes is not None else None
     if not isinstance(version, int):
-        raise NotAStoreError(f"{path} is no ibstore store (its zarr.json has no ibstore_format); give a store's path")
+        lack = "it has no zarr.json" if attributes is None else "its zarr.json has no ibstore_format"
+        fact = lack if path.is_dir() else "it is a file"
+        raise NotAStoreError(f"{path} is no ibstore store ({fact}); give a store's path")
     if version > FORMAT:
         raise NewerFormatError(
             f"{path} has store format {version}, this ibstore reads up to {FORMAT}; install a newer ibstore"
@@ -44,13 +49,18 @@ def check_store(path: Path) -> None:
 
 def _attributes(folder: Path) -> dict[str, Any] | None:
     """Attributes of the group at ``folder``; None where no group was committed."""
+    record = folder / "zarr.json"
     try:
-        document = files.read_json(folder / "zarr.json")
-    except PermissionError as error:
-        raise StoreError(f"cannot read {error.filename}: permission denied; ask its owner for access") from None
+        with files.read_errors(record):
+            document = files.read_json(record)
     except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
-        raise DamagedError(f"{folder / 'zarr.json'} is no readable group record ({error}); restore it") from None
-    return None if document is None else dict(document.get("attributes", {}))
+        raise DamagedError(f"{record} is no readable group record ({error}); restore it from a copy") from None
+    if document is None:
+        return None
+    attributes = document.get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise DamagedError(f"{record} is no group record (its attributes are no object); restore it from a copy")
+    return attributes
 
 
 def committed_epochs(run: Path) -> list[int]:
@@ -59,17 +69,21 @@ def committed_epochs(run: Path) -> list[int]:
 
 
 def _segments(run: Path) -> "list[Segment]":
-    return [
-        Segment(folder, _load(SegmentRecord.load, attributes, folder))
-        for folder in files.folders(run / "segments")
-        if (attributes := _attributes(folder)) is not None
-    ]
+    found = []
+    for folder in files.folders(run / "segments"):
+        attributes = _attributes(folder)
+        if attributes is not None:
+            record = _load(SegmentRecord.load, attributes, folder)
+            if folder.name != segment_name(record.epochs[0]):
+                raise DamagedError(f"{folder} says that it holds epoch {record.epochs[0]}; restore it from a copy")
+            found.append(Segment(folder, record))
+    return found
 
 
 def _load(load: Any, attributes: dict[str, Any], folder: Path) -> Any:
     try:
         return load(attributes)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(
             f"{folder / 'zarr.json'} lacks what format {FORMAT} has there ({error!r}); restore it from a copy"
         ) from None
@@ -91,7 +105,8 @@ class Segment:
         """What the layer's content hangs on: path, size and checksum of each of its files."""
         return [
             f"{path} {info.bytes} {info.sha256}"
-            for path, info in sorted(_below(f"{split.node}/{layer.node}/", self.record.files).items())
+            for path, info in sorted(self.record.files.items())
+            if path.startswith(f"{split.node}/{layer.node}/")
         ]
 
     def blocks(self, split: SplitInfo, layer: LayerInfo, epoch: int) -> "Iterator[NDArray[Any]]":
@@ -102,71 +117,10 @@ class Segment:
         DamagedError
             When a committed file is missing, truncated or altered.
         """
-        folder = self.folder / split.node / layer.node
         what = f"layer {layer.name!r}, epoch {epoch}"
-        check_files(self.folder, _below(f"{split.node}/{layer.node}/", self.record.files), what)
-        yield from _blocks(folder, what, self.record.epochs.index(epoch))
-
-
-def _below(prefix: str, committed: Files) -> Files:
-    return {path: info for path, info in committed.items() if path.startswith(prefix)}
-
-
-def check_files(folder: Path, committed: Files, what: str) -> None:
-    """Return when every committed file is there with its size: zarr reads a missing chunk as fill values.
-
-    Raises
-    ------
-    DamagedError
-        Naming ``what``, and the first file that is missing or has another size.
-    """
-    for path, info in committed.items():
-        try:
-            size = (folder / path).stat().st_size
-        except FileNotFoundError:
-            size = None
-        if size != info.bytes:
-            found = "is missing" if size is None else f"has {size} bytes instead of {info.bytes}"
-            raise DamagedError(
-                f"{what}: {folder / path} {found}; restore it from a copy, or leave that epoch out with --epoch"
-            )
-
-
-@contextmanager
-def _damage(what: str, folder: Path) -> Iterator[None]:
-    """Zarr's many ways to say that bytes are wrong, as one error that names the place."""
-    try:
-        yield
-    except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DamagedError(
-            f"{what}: {folder} cannot be read ({reason}); restore it from a copy, or leave that epoch out with --epoch"
-        ) from error
-
-
-def _blocks(folder: Path, what: str, *prefix: int) -> "Iterator[NDArray[Any]]":
-    """Rows of the array at ``folder``, a shard at a time, the next one read while the last is worked on."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from ibstore.store.arrays import open_array
-
-    with _damage(what, folder):
-        array = open_array(folder)
-        axis = len(prefix)
-        rows = (array.shards or array.chunks)[axis]
-        starts = range(0, array.shape[axis], rows)
-
-    def read(start: int) -> "NDArray[Any]":
-        with _damage(what, folder):
-            index: tuple[int | slice, ...] = (*prefix, slice(start, start + rows))
-            return np.asarray(array[index])
-
-    with ThreadPoolExecutor(1) as ahead:
-        pending = deque(ahead.submit(read, start) for start in starts[:1])
-        for start in starts[1:]:
-            pending.append(ahead.submit(read, start))
-            yield pending.popleft().result()
-        yield from (last.result() for last in pending)
+        remedy = "restore it from a copy, or leave that epoch out with --epoch"
+        array = CommittedArray.of(self.folder, f"{split.node}/{layer.node}", self.record.files, what, remedy)
+        return array.blocks(self.record.epochs.index(epoch))
 
 
 @dataclass(frozen=True)
@@ -193,33 +147,24 @@ class ProbeReader:
 
     def x_form(self) -> "tuple[tuple[int, ...], np.dtype[Any]]":
         """Shape of one sample's input, and its dtype."""
-        from ibstore.store.arrays import open_array
-
-        with _damage(f"inputs of probe set {self.digest}", self.folder / "x"):
-            array = open_array(self.folder / "x")
-            return array.shape[1:], array.dtype
+        shape, dtype = self._array("x").form()
+        return shape[1:], dtype
 
     def x_blocks(self) -> "Iterator[NDArray[Any]]":
         """Inputs, (sample, …), in order, a shard at a time."""
-        what = f"inputs of probe set {self.digest}"
-        check_files(self.folder, _below("x/", self.committed), what)
-        yield from _blocks(self.folder / "x", what)
+        return self._array("x").blocks()
 
     def labels(self) -> "NDArray[Any] | None":
         """Labels, (sample,), or None where the probe set has none."""
-        return self._column("y") if self.has_labels else None
+        return self._array("y").whole() if self.has_labels else None
 
     def samples(self) -> "NDArray[np.int64]":
         """Sample ids, (sample,)."""
-        return self._column("sample")
+        return self._array("sample").whole()
 
-    def _column(self, name: str) -> "NDArray[Any]":
-        from ibstore.store.arrays import open_array
-
+    def _array(self, name: str) -> CommittedArray:
         what = f"{name} of probe set {self.digest}"
-        check_files(self.folder, _below(f"{name}/", self.committed), what)
-        with _damage(what, self.folder / name):
-            return np.asarray(open_array(self.folder / name)[...])
+        return CommittedArray.of(self.folder, name, self.committed, what, "restore it from a copy")
 
 
 @dataclass(frozen=True)
@@ -266,15 +211,17 @@ class Run:
         attributes = _attributes(folder)
         if attributes is None:
             raise DamagedError(
-                f"{folder} is missing, which split {split.name!r} of run {self.name!r} needs; restore it"
+                f"{folder} is missing, which split {split.name!r} of run {self.name!r} needs; restore it from a copy"
             )
         return ProbeReader(folder, _load(lambda found: load_files(found["files"]), attributes, folder))
 
     @property
     def raw_bytes(self) -> int:
         """Bytes of all committed activations before compression."""
+        import numpy as np
+
         samples = sum(split.samples for split in self.manifest.splits)
-        sample_bytes = sum(int(np.prod(layer.shape)) * np.dtype(layer.dtype).itemsize for layer in self.manifest.layers)
+        sample_bytes = sum(math.prod(layer.shape) * np.dtype(layer.dtype).itemsize for layer in self.manifest.layers)
         return len(self.epochs) * samples * sample_bytes
 
     @property
@@ -303,23 +250,30 @@ class Store:
         return cls(Path(path))
 
     def run_names(self) -> list[str]:
-        """Names of the runs, in order."""
-        return sorted(
-            unescape(folder.name) for folder in files.folders(self.path / "runs") if (folder / "zarr.json").exists()
-        )
+        """Names of the runs, in order; folders that ibstore did not make are passed over."""
+        names = []
+        for folder in files.folders(self.path / "runs"):
+            with files.read_errors(folder), contextlib.suppress(ValueError):
+                if (folder / "zarr.json").exists():
+                    names.append(unescape(folder.name))
+        return sorted(names)
 
     def run(self, name: str) -> Run:
         """Run of that name, as it stands now."""
-        folder = self.path / "runs" / escape(name)
-        attributes = _attributes(folder)
-        if attributes is None:
+        run = self._find(name)
+        if run is None:
             names = ", ".join(self.run_names()) or "none yet"
             raise UnknownNameError(f"{self.path} has no run {name!r}; it has {names}")
-        return Run(self.path, folder, _load(Manifest.load, attributes, folder))
+        return run
 
     def runs(self) -> list[Run]:
-        """All runs, in the order of their names."""
-        return [self.run(name) for name in self.run_names()]
+        """All runs, in the order of their names; one that is removed at this moment is there or not."""
+        return [run for name in self.run_names() if (run := self._find(name)) is not None]
+
+    def _find(self, name: str) -> Run | None:
+        folder = self.path / "runs" / escape(name)
+        attributes = _attributes(folder)
+        return None if attributes is None else Run(self.path, folder, _load(Manifest.load, attributes, folder))
 
 
 def listed(numbers: list[int]) -> str:

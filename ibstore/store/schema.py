@@ -4,9 +4,10 @@ Each is a frozen dataclass that becomes the ``attributes`` of a Zarr group's ``z
 from it unchanged.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Self
 
 FORMAT: Final = 1
@@ -42,6 +43,11 @@ class SplitInfo:
     data: str
     samples: int
 
+    @classmethod
+    def load(cls, document: Mapping[str, Any]) -> Self:
+        """From its JSON form."""
+        return cls(document["name"], document["node"], document["data"], document["samples"])
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -72,11 +78,11 @@ class Manifest:
 
     @classmethod
     def load(cls, document: Mapping[str, Any]) -> Self:
-        """From its JSON form."""
-        fields = dict(document)
-        fields["layers"] = tuple(LayerInfo.load(layer) for layer in document["layers"])
-        fields["splits"] = tuple(SplitInfo(**split) for split in document["splits"])
-        return cls(**fields)
+        """From its JSON form; fields that a later ibstore adds within this format are passed over."""
+        known = {name: document[name] for name in (each.name for each in fields(cls)) if name in document}
+        known["layers"] = tuple(LayerInfo.load(layer) for layer in document["layers"])
+        known["splits"] = tuple(SplitInfo.load(split) for split in document["splits"])
+        return cls(**known)
 
     def layer(self, name: str) -> LayerInfo:
         """Layer of that name; KeyError where there is none."""
@@ -97,6 +103,15 @@ class FileInfo:
 
     bytes: int
     sha256: str
+
+
+def file_info(content: bytes) -> FileInfo:
+    """What the commit record says of a file with that content.
+
+    >>> file_info(b"abc")
+    FileInfo(bytes=3, sha256='ba7816bf8f01cfea414140de5dae2223')
+    """
+    return FileInfo(len(content), hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS])
 
 
 Files = Mapping[str, FileInfo]
@@ -124,6 +139,12 @@ class SegmentRecord:
     steps: tuple[int | None, ...]
     metrics: tuple[Metrics, ...]
     files: Files
+
+    def __post_init__(self) -> None:
+        if not self.epochs or not len(self.epochs) == len(self.steps) == len(self.metrics):
+            raise ValueError("a segment has one epoch at least, and a step and metrics for each")
+        if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.epochs):
+            raise ValueError("an epoch is an integer from 0")
 
     def scalars(self) -> tuple[tuple[int, ...], tuple[int | None, ...], tuple[Metrics, ...]]:
         """Epochs, steps and metrics, side by side."""
@@ -157,9 +178,13 @@ def group(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def _dump_metrics(metrics: Metrics) -> dict[str, dict[str, float | str]]:
     """JSON has no NaN and no infinity: they are written as words, as Zarr does for fill values."""
     return {
-        split: {name: value if math.isfinite(value) else _WORDS[str(value)] for name, value in scalars.items()}
+        split: {name: _dump_float(float(value)) for name, value in scalars.items()}
         for split, scalars in metrics.items()
     }
+
+
+def _dump_float(value: float) -> float | str:
+    return value if math.isfinite(value) else _WORDS[str(value)]
 
 
 def _load_metrics(document: Mapping[str, Mapping[str, float | str]]) -> dict[str, dict[str, float]]:

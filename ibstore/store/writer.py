@@ -6,7 +6,8 @@ sweeps it.
 """
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,11 +15,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ibstore.errors import RunBusyError, RunExistsError, StoreError
+from ibstore.errors import DamagedError, RunBusyError, RunExistsError, StoreError, WriteError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import files, reader
 from ibstore.store.layout import Layout, plan, shard_budget
-from ibstore.store.names import escape
+from ibstore.store.names import escape, segment_name
 from ibstore.store.probe import ProbeSet
 from ibstore.store.schema import (
     FORMAT,
@@ -32,8 +33,6 @@ from ibstore.store.schema import (
     group,
 )
 
-EPOCH_DIGITS = 10
-
 
 def create_store(path: Path) -> None:
     """Make an empty store at ``path``; an existing store is left as it is.
@@ -43,32 +42,32 @@ def create_store(path: Path) -> None:
     StoreError
         When something else is there: a file, or a folder that is not empty and no store.
     """
-    if (path / "zarr.json").exists():
-        reader.check_store(path)
-        return
-    if path.is_file() or (path.is_dir() and any(_foreign(path))):
-        raise StoreError(f"{path} exists and is no ibstore store; choose another path, or move it away")
     with files.write_errors(path):
-        for folder in (path, path / "data", path / "runs"):
-            folder.mkdir(parents=True, exist_ok=True)
-        for folder in (path / "data", path / "runs"):
-            _put_if_absent(folder, {})
-        _put_if_absent(path, {"ibstore_format": FORMAT})
+        if os.path.lexists(path) and not path.is_dir():
+            raise _no_store(path)
+        files.make_folders(path)
+        with files.locked(path):  # others may make the same store at the same moment
+            if (path / "zarr.json").exists():
+                reader.check_store(path)
+            elif any(_foreign(path)):
+                raise _no_store(path)
+            for folder, attributes in ((path / "data", {}), (path / "runs", {}), (path, {"ibstore_format": FORMAT})):
+                folder.mkdir(exist_ok=True)
+                files.sweep_partial(folder)
+                if not (folder / "zarr.json").exists():
+                    files.put_new(folder / "zarr.json", group(attributes))
 
 
-def _foreign(path: Path) -> list[Path]:
+def _no_store(path: Path) -> StoreError:
+    return StoreError(f"{path} exists and is no ibstore store; choose another path, or move it away")
+
+
+def _foreign(path: Path) -> Iterator[Path]:
     """What lies in ``path`` that a creation cut short would not have left there."""
-    return [child for child in path.iterdir() if child.name not in {"data", "runs"} and not _partial(child)]
-
-
-def _partial(path: Path) -> bool:
-    return path.name.endswith(files.PARTIAL)
-
-
-def _put_if_absent(folder: Path, attributes: Mapping[str, Any]) -> None:
-    if not (folder / "zarr.json").exists():
-        with contextlib.suppress(FileExistsError):  # another process made the same group a moment ago
-            files.put_new(folder / "zarr.json", group(attributes))
+    for child in path.rglob("*"):
+        ours = child.is_dir() if child.parent == path and child.name in {"data", "runs"} else child.name == "zarr.json"
+        if not ours and child.suffix != files.PARTIAL:
+            yield child
 
 
 def write_probe_set(path: Path, probe: ProbeSet) -> str:
@@ -78,21 +77,23 @@ def write_probe_set(path: Path, probe: ProbeSet) -> str:
     digest = probe.digest()
     folder = path / "data" / digest
     with files.write_errors(folder), files.locked(path / "data"):
-        if (folder / "zarr.json").exists():
+        for other in files.folders(path / "data"):  # what killed writers left there
+            if (other / "zarr.json").exists():
+                files.sweep_partial(other)
+            else:
+                files.remove_tree(other)
+        if folder.exists():
             return digest
-        files.remove_tree(folder)  # what a killed writer left
         folder.mkdir()
         store = RecordingStore.at(folder)
         dimensions = ["sample", *unit_dimensions("x", probe.x.ndim - 1)]
-        layout = plan(probe.x[:1].nbytes, len(probe.x))
+        layout = plan(probe.x[:1].nbytes, len(probe.x), shard_budget(1))
         array = create(store, "x", probe.x.shape, probe.x.dtype, dimensions, layout)
         for start in range(0, len(probe.x), layout.shard):
             array[start : start + layout.shard] = probe.x[start : start + layout.shard]
         create_coordinate(store, "sample", "sample", probe.sample)
         if probe.y is not None:
             create_coordinate(store, "y", "sample", probe.y)
-        (folder / "zarr.json").unlink(missing_ok=True)  # zarr may put one for the implicit parent group
-        store.files.pop("zarr.json", None)
         files.sync_tree(folder)
         files.put_new(folder / "zarr.json", group({"files": dump_files(store.files)}))
     return digest
@@ -108,6 +109,19 @@ class RowWriter:
         self.filled = 0
         self.written = 0
 
+    @property
+    def due(self) -> int:
+        """Samples that have not come yet."""
+        return self.samples - self.written - self.filled
+
+    def misfit(self, rows: NDArray[Any]) -> str | None:
+        """Why ``rows`` cannot be the next ones; None when they can."""
+        if rows.shape[1:] != self.buffer.shape[1:] or len(rows) > self.due:
+            return f"shape {rows.shape} where up to {self.due} samples of shape {self.buffer.shape[1:]} are due"
+        if not np.can_cast(rows.dtype, self.buffer.dtype):
+            return f"{rows.dtype} where {self.buffer.dtype} is due"
+        return None
+
     def append(self, rows: NDArray[Any]) -> None:
         """Take ``rows`` (sample, …) as the next ones."""
         while len(rows):
@@ -115,7 +129,7 @@ class RowWriter:
             self.buffer[self.filled : self.filled + len(taken)] = taken
             self.filled += len(taken)
             rows = rows[len(taken) :]
-            if self.filled == len(self.buffer) or self.written + self.filled == self.samples:
+            if self.filled == len(self.buffer) or not self.due:
                 self._flush()
 
     def _flush(self) -> None:
@@ -166,9 +180,21 @@ class SegmentWriter:
             self._rows[split.name, layer.name] = RowWriter(array, shape, dtype, layout)
 
     def append(self, split: str, layer: str, rows: NDArray[Any]) -> None:
-        """Take the next ``rows`` (sample, …) of a layer; samples come in the split's order."""
+        """Take the next ``rows`` (sample, …) of a layer; samples come in the split's order.
+
+        Raises
+        ------
+        StoreError
+            When they are not what the manifest says: another shape, a wider type, more than are due.
+        """
+        writer = self._rows[split, layer]
+        if misfit := writer.misfit(rows):
+            raise StoreError(
+                f"layer {layer!r} of split {split!r} got rows of {misfit} at epoch {self.epoch}; append what the "
+                "manifest says"
+            )
         with files.write_errors(self.folder):
-            self._rows[split, layer].append(rows)
+            writer.append(rows)
 
     def commit(self, step: int | None = None, metrics: Metrics | None = None) -> SegmentRecord:
         """Make the epoch exist: everything durable first, the record last.
@@ -179,10 +205,10 @@ class SegmentWriter:
             When rows are missing, or the epoch was committed by someone else meanwhile.
         """
         for (split, layer), rows in self._rows.items():
-            if rows.written != rows.samples:
+            if rows.due:
                 raise StoreError(
-                    f"layer {layer!r} of split {split!r} has {rows.written} of {rows.samples} samples of epoch "
-                    f"{self.epoch}; record the whole probe set before committing"
+                    f"layer {layer!r} of split {split!r} has {rows.samples - rows.due} of {rows.samples} samples of "
+                    f"epoch {self.epoch}; record the whole probe set before committing"
                 )
         record = SegmentRecord((self.epoch,), (step,), (metrics or {},), self._files())
         with files.write_errors(self.folder):
@@ -196,8 +222,9 @@ class SegmentWriter:
         return record
 
     def discard(self) -> None:
-        """Remove what was written of an epoch that will not be committed."""
-        files.remove_tree(self.folder)
+        """Remove what was written of an epoch that will not be committed; a committed one stays."""
+        if not (self.folder / "zarr.json").exists():
+            files.remove_tree(self.folder)
 
     def _files(self) -> dict[str, FileInfo]:
         return {f"{split}/{path}": info for split, store in self._stores.items() for path, info in store.files.items()}
@@ -236,58 +263,85 @@ class RunWriter:
         replace: bool = False,
         emit: Emit = ignore,
     ) -> None:
-        create_store(store)
         self.manifest = manifest
         self.folder = store / "runs" / escape(manifest.run)
+        self.segments = self.folder / "segments"
         self._samples = {split: samples[split.name] for split in manifest.splits}
         self._emit = emit
+        create_store(store)
         with files.write_errors(self.folder):
-            self._lock: int | None = self._claim(replace)
-            self.segments = self.folder / "segments"
-            self.segments.mkdir()
-            files.put_new(self.segments / "zarr.json", group({}))
-            files.put_new(self.folder / "zarr.json", group(manifest.dump()))
-            files.sync(self.folder.parent)
+            self._lock: int | None = self._claim()
+            try:
+                self._clear(replace)
+                self.segments.mkdir()
+                files.put_new(self.segments / "zarr.json", group({}))
+                files.put_new(self.folder / "zarr.json", group(manifest.dump()))
+                files.sync(self.folder.parent)
+            except BaseException:
+                self.close()
+                raise
 
-    def _claim(self, replace: bool) -> int:
-        """Lock the run's folder, emptied of what an earlier run or a killed writer left there."""
+    def _claim(self) -> int:
+        """Lock the run's folder."""
         self.folder.mkdir(exist_ok=True)
         lock = files.claim(self.folder)
         if lock is None:
             raise RunBusyError(
-                f"run {self.manifest.run!r} is being written by another process; choose another run name, or "
-                "wait until it ends"
+                f"run {self.manifest.run!r} is being written, by another process or a recorder that is not closed; "
+                "choose another run name, or wait until it ends"
             )
-        try:
-            self._clear(replace)
-        except BaseException:
-            files.release(lock)
-            raise
         return lock
 
     def _clear(self, replace: bool) -> None:
-        epochs = reader.committed_epochs(self.folder)
-        if epochs and not replace:
-            raise RunExistsError(
-                f"run {self.manifest.run!r} is already in the store with {len(epochs)} epochs "
-                f"({epochs[0]}–{epochs[-1]}); choose another run name, or replace it with --force (force=True)"
-            )
-        if epochs:
-            self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} ({len(epochs)} epochs)"))
-        for child in (self.folder / "zarr.json", *self.folder.iterdir()):
+        """Empty the folder of what an earlier run or a killed writer left there."""
+        self._check_free(replace)
+        files.remove_record(self.folder)
+        for child in self.folder.iterdir():
             if child.is_dir():
                 files.remove_tree(child)
             else:
-                child.unlink(missing_ok=True)
+                child.unlink()
+
+    def _check_free(self, replace: bool) -> None:
+        """Return when no committed epoch would be lost against the user's will."""
+        try:
+            epochs = reader.committed_epochs(self.folder)
+        except DamagedError:
+            if not replace:
+                raise
+            self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} (damaged)"))
+            return
+        if epochs and not replace:
+            raise RunExistsError(
+                f"run {self.manifest.run!r} is already in the store with {len(epochs)} epochs "
+                f"({reader.listed(epochs)}); choose another run name, or replace it with --force (force=True)"
+            )
+        if epochs:
+            self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} ({len(epochs)} epochs)"))
 
     def segment(self, epoch: int) -> SegmentWriter:
-        """Begin an epoch; what a killed writer left of it is swept."""
-        folder = self.segments / f"{epoch:0{EPOCH_DIGITS}d}"
+        """Begin an epoch; what an earlier attempt left of it is swept.
+
+        Raises
+        ------
+        StoreError
+            When the epoch is committed already, or the run is closed.
+        """
+        if self._lock is None:
+            raise WriteError(f"run {self.manifest.run!r} is closed; open it again under another run name")
+        folder = self.segments / segment_name(epoch)
         if (folder / "zarr.json").exists():
-            raise StoreError(f"epoch {epoch} of run {self.manifest.run!r} is committed already")
+            raise StoreError(
+                f"epoch {epoch} of run {self.manifest.run!r} is committed already; give every epoch its own number"
+            )
         with files.write_errors(folder):
             files.remove_tree(folder)
-        return SegmentWriter(folder, epoch, self.manifest.layers, self._samples)
+        try:
+            return SegmentWriter(folder, epoch, self.manifest.layers, self._samples)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error itself says more
+                files.remove_tree(folder)
+            raise
 
     def close(self) -> None:
         """Let the run go; it can be called twice."""

@@ -6,7 +6,7 @@ two patterns would be seen and refused.
 """
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ibstore.analyze.encode import Packed
 from ibstore.analyze.entropy import CountsOfCounts
 from ibstore.analyze.sql.sandbox import quoted
-from ibstore.errors import IbstoreError
+from ibstore.errors import IbstoreError, WriteError
 
 KEY_BYTES: Final = 32
 MEMORY: Final = "1GB"
@@ -49,7 +49,7 @@ class KeyCounter:
         rows = pa.table({"row": np.arange(len(sample)), "sample": sample, "y": labels})
         self._fill("x", [(None, x)])
         self._db.register("samples_given", rows)
-        self._db.execute(
+        self._run(
             """
             CREATE OR REPLACE TEMP TABLE probe AS
             WITH named AS (SELECT key, min(row) AS x FROM x_keys GROUP BY key)
@@ -64,13 +64,13 @@ class KeyCounter:
         self._fill("t", epochs)
 
     def _fill(self, name: str, epochs: Iterable[tuple[int | None, Iterable[Packed]]]) -> None:
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE {name}_keys (epoch BIGINT, row BIGINT, key BLOB)")
+        self._run(f"CREATE OR REPLACE TEMP TABLE {name}_keys (epoch BIGINT, row BIGINT, key BLOB)")
         for epoch, blocks in epochs:
             start = 0
             for packed in blocks:
                 self._wide[name] = packed.shape[1] > KEY_BYTES
                 self._db.register("block", _table(packed, start))
-                self._db.execute(f"INSERT INTO {name}_keys SELECT ?, row, key FROM block", [epoch])
+                self._run(f"INSERT INTO {name}_keys SELECT ?, row, key FROM block", [epoch])
                 self._db.unregister("block")
                 start += len(packed)
 
@@ -80,7 +80,7 @@ class KeyCounter:
             f"SELECT epoch, '{variable}' AS variable, sum(n)::BIGINT AS n FROM joint GROUP BY epoch, {columns}"
             for variable, columns in _VARIABLES.items()
         )
-        found = self._db.execute(
+        found = self._run(
             f"""
             WITH named AS MATERIALIZED (  -- a pattern as a small integer: the first row that shows it
                 SELECT epoch, key, min(row) AS t FROM t_keys GROUP BY ALL
@@ -106,7 +106,7 @@ class KeyCounter:
             key = "unhex(sha256(key))"
             self._check_digests(name)
         constants = ", ".join(f"? AS {column}" for column in columns)
-        self._db.execute(
+        self._run(
             f"""
             COPY (
                 SELECT {constants}, epoch, sample, {key} AS key
@@ -118,9 +118,23 @@ class KeyCounter:
 
     def _check_digests(self, name: str) -> None:
         distinct = f"SELECT DISTINCT key FROM {name}_keys"
-        row = self._db.execute(f"SELECT count(*), count(DISTINCT sha256(key)) FROM ({distinct})").fetchone()
+        row = self._run(f"SELECT count(*), count(DISTINCT sha256(key)) FROM ({distinct})").fetchone()
         if row is None or row[0] != row[1]:
             raise IbstoreError("two patterns have the same SHA-256; report this, it has never been seen")
+
+    def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._db.execute(sql, values)
+        except duckdb.IOException as error:
+            raise WriteError(
+                f"DuckDB cannot write ({_first_line(error)}); free space, or name other folders: --results for "
+                "results, TMPDIR for what does not fit into memory"
+            ) from error
+        except duckdb.OutOfMemoryException as error:
+            raise IbstoreError(
+                f"the patterns are too wide to be counted within {MEMORY} ({_first_line(error)}); narrow the layer "
+                "more, by pooling or by fewer bins"
+            ) from error
 
     def close(self) -> None:
         """Give memory and disk back."""
@@ -134,6 +148,10 @@ class KeyCounter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _table(packed: Packed, start: int) -> Any:

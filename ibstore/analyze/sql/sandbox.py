@@ -8,16 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import duckdb
+import polars
 
 from ibstore.errors import QueryError
 
-if TYPE_CHECKING:
-    import polars as pl
-
-_EXPLAIN: Final = re.compile(r"explain\s+(?!analy[sz]e\b)(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
+_EXPLAIN: Final = re.compile(r"explain\s++(?!analy[sz]e\b)(?P<inner>.*)", re.IGNORECASE | re.DOTALL)
 
 
 @contextmanager
@@ -51,7 +49,7 @@ def quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def select(db: duckdb.DuckDBPyConnection, sql: str) -> "pl.DataFrame":
+def select(db: duckdb.DuckDBPyConnection, sql: str) -> polars.DataFrame:
     """Answer of one SELECT.
 
     Raises
@@ -61,10 +59,16 @@ def select(db: duckdb.DuckDBPyConnection, sql: str) -> "pl.DataFrame":
     """
     try:
         check(sql)
-        answer: pl.DataFrame = db.sql(sql).pl()
+        answer = db.sql(sql)
+        frame: polars.DataFrame = answer.pl()
     except duckdb.Error as error:
         raise QueryError(str(error)) from None
-    return answer
+    except polars.exceptions.PolarsError:  # INTERVAL, UNION
+        types = ", ".join(f"{name} {kind}" for name, kind in zip(answer.columns, answer.types, strict=True))
+        raise QueryError(
+            f"the answer's types ({types}) do not fit into a table; write the column as CAST(… AS VARCHAR)"
+        ) from None
+    return frame
 
 
 def check(sql: str) -> None:
@@ -74,13 +78,19 @@ def check(sql: str) -> None:
         raise QueryError(
             f"a query is exactly one SELECT, this text has {len(statements)} statements; ask one at a time"
         )
-    statement = statements[0]
-    if statement.type == duckdb.StatementType.EXPLAIN:
+    statement, kind = statements[0], _kind(statements[0])
+    if kind == "EXPLAIN":
         match = _EXPLAIN.fullmatch(statement.query.strip())
         if match is None:
             raise QueryError("of EXPLAIN only the plain form is taken; write EXPLAIN SELECT …")
         check(match["inner"])
-    elif statement.type != duckdb.StatementType.SELECT:
-        raise QueryError(
-            f"a query can only SELECT, this is {statement.type.name}; results can be saved with --format and --out"
-        )
+    elif kind != "SELECT":
+        raise QueryError(f"a query can only SELECT, this is {kind}; results can be saved with --format and --out")
+
+
+def _kind(statement: duckdb.Statement) -> str:
+    """Name of a statement's type."""
+    try:
+        return str(statement.type.name)
+    except ValueError:  # DuckDB's Python side does not know every type that its parser does
+        return "something else"

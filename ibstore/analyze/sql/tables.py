@@ -8,8 +8,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ibstore.analyze.parts import unreadable
 from ibstore.analyze.sql.sandbox import quoted
 from ibstore.store import Run
+from ibstore.store.probe import integer_labels
 from ibstore.store.schema import Metrics
 
 TABLES: Final = ("runs", "layers", "epochs", "samples", "information_plane", "patterns", "joint_counts")
@@ -36,9 +38,9 @@ _VIEWS: Final = """
     SELECT t.run, t.split, t.epoch, t.layer, t.waist, x.key AS x, t.key AS t, samples.label AS y, count(*) AS n
     FROM stored_patterns t
     JOIN stored_patterns x
-      ON x.layer = 'x' AND x.run = t.run AND x.split = t.split AND x.waist = t.waist AND x.sample = t.sample
+      ON x.epoch IS NULL AND x.run = t.run AND x.split = t.split AND x.waist = t.waist AND x.sample = t.sample
     JOIN samples ON samples.run = t.run AND samples.split = t.split AND samples.sample = t.sample
-    WHERE t.layer <> 'x'
+    WHERE t.epoch IS NOT NULL  -- the input's patterns have no epoch; a layer may be called x
     GROUP BY ALL;
 """
 
@@ -66,7 +68,10 @@ def _over_parts(db: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path],
         db.execute(f"CREATE TABLE {name} ({columns})")
         return
     listed = ", ".join(quoted(path) for path in paths)
-    db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")
+    try:
+        db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")
+    except duckdb.Error as error:
+        raise unreadable(paths[0].parent, str(error)) from None
 
 
 def _table(rows: Iterable[dict[str, Any]], schema: Any) -> Any:
@@ -146,7 +151,7 @@ def _samples(runs: Sequence[Run]) -> Any:
                 "run": pa.array([run.name] * len(ids)),
                 "split": pa.array([split.name] * len(ids)),
                 "sample": pa.array(ids),
-                "label": pa.nulls(len(ids), pa.int64()) if labels is None else pa.array(labels.astype(np.int64)),
+                "label": pa.nulls(len(ids), pa.int64()) if labels is None else pa.array(integer_labels(labels)),
             }
             tables.append(pa.table(columns, schema=schema))
     return pa.concat_tables(tables)

@@ -1,0 +1,272 @@
+import hashlib
+import itertools
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from sklearn.metrics import mutual_info_score
+
+from ibstore.analyze import Study
+from ibstore.analyze.encode import pack
+from ibstore.analyze.sql import counts
+from ibstore.analyze.sql.counts import KEY_BYTES, KeyCounter
+from ibstore.errors import IbstoreError, WriteError
+from ibstore.store.layout import Layout
+
+from . import reference
+from .stores import make_store, numbered
+
+
+def blocks(values, cuts):
+    return np.split(values, [cut for cut in sorted(cuts) if cut < len(values)])
+
+
+def histogram(sequence):
+    """Counts of counts: how many values were seen how often."""
+    return dict(Counter(Counter(sequence).values()))
+
+
+def as_dict(found):
+    return dict(zip(found.multiplicity.tolist(), found.keys.tolist(), strict=True))
+
+
+patterns = st.integers(1, 40).flatmap(
+    lambda units: arrays.arrays(np.uint8, st.tuples(st.integers(1, 30), st.just(units)), elements=st.integers(0, 1))
+)
+cuts = st.lists(st.integers(1, 29), max_size=4, unique=True)
+
+
+@settings(max_examples=40)
+@given(x=patterns, labelled=st.booleans(), epochs=st.integers(1, 3), data=st.data(), cuts=cuts, other_cuts=cuts)
+def test_counts_are_the_counter_s(x, labelled, epochs, data, cuts, other_cuts):
+    n = len(x)
+    y = data.draw(arrays.arrays(np.int64, n, elements=st.integers(-1, 2))) if labelled else None
+    t = [data.draw(arrays.arrays(np.uint8, (n, 3), elements=st.integers(0, 1))) for _ in range(epochs)]
+    numbers = [7, 0, 3][:epochs]
+    with KeyCounter() as counter:
+        counter.load_probe(np.arange(n) + 100, y, blocks(pack(x, 1), cuts))
+        counter.load_layer(
+            (number, blocks(pack(codes, 1), other_cuts)) for number, codes in zip(numbers, t, strict=True)
+        )
+        found = counter.counts()
+    assert sorted(found) == sorted(numbers)
+    xs, ys = reference.keys(x), [None] * n if y is None else y.tolist()
+    for number, codes in zip(numbers, t, strict=True):
+        ts = reference.keys(codes)
+        expected = {"x": xs, "y": ys, "t": ts, "xt": zip(xs, ts, strict=True), "ty": zip(ts, ys, strict=True)}
+        assert {variable: as_dict(found[number][variable]) for variable in expected} == {
+            variable: histogram(sequence) for variable, sequence in expected.items()
+        }
+        assert all(np.diff(each.multiplicity).min(initial=1) > 0 for each in found[number].values())
+
+
+def test_a_second_layer_and_a_second_probe_leave_nothing_of_the_first():
+    def packed(*bits):
+        return [pack(np.array(bits, np.uint8)[:, None], 1)]
+
+    with KeyCounter() as counter:
+        counter.load_probe(np.arange(3), np.array([0, 1, 2]), packed(0, 1, 1))
+        counter.load_layer([(0, packed(0, 0, 1)), (1, packed(0, 0, 0))])
+        counter.load_probe(np.arange(4), None, packed(0, 0, 0, 0))
+        counter.load_layer([(5, packed(1, 0, 1, 1))])
+        found = counter.counts()
+    assert list(found) == [5]
+    assert {name: as_dict(each) for name, each in found[5].items()} == {
+        "x": {4: 1},
+        "y": {4: 1},
+        "t": {1: 1, 3: 1},
+        "xt": {1: 1, 3: 1},
+        "ty": {1: 1, 3: 1},
+    }
+
+
+def test_patterns_are_kept_with_their_samples(tmp_path):
+    codes = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]], np.uint8)
+    with KeyCounter() as counter:
+        counter.load_probe(np.array([30, 10, 20]), None, [pack(codes, 1)])
+        counter.load_layer([(2, [pack(codes, 8)]), (4, [pack(codes[::-1], 8)])])
+        counter.write_patterns("x", tmp_path / "it's.parquet", {"run": "a'b", "layer": "x"})
+        counter.write_patterns("t", tmp_path / "t.parquet", {"run": "a'b", "layer": "conv1"})
+    x = pl.read_parquet(tmp_path / "it's.parquet").sort("sample")
+    assert x.to_dict(as_series=False) == {
+        "run": ["a'b"] * 3,
+        "layer": ["x"] * 3,
+        "epoch": [None] * 3,
+        "sample": [10, 20, 30],
+        "key": [b"\x20", b"\xa0", b"\xa0"],
+    }
+    t = pl.read_parquet(tmp_path / "t.parquet").sort("epoch", "sample")
+    assert t["key"].to_list() == [b"\0\0\1", b"\1\0\1", b"\1\0\1"] * 2
+    assert t["epoch"].to_list() == [2] * 3 + [4] * 3
+    assert t.schema["sample"] == pl.Int64
+
+
+@pytest.mark.parametrize("units", [KEY_BYTES, KEY_BYTES + 1])
+def test_a_wide_pattern_is_named_by_its_digest(units, tmp_path):
+    codes = np.random.default_rng(0).integers(0, 2, (50, units)).astype(np.uint8)
+    codes[25:] = codes[:25]
+    keys = pack(codes, 8)
+    with KeyCounter() as counter:
+        counter.load_probe(np.arange(50), None, [keys])
+        counter.load_layer([(0, [keys[:20], keys[20:]])])
+        counter.write_patterns("t", tmp_path / "t.parquet", {"layer": "t"})
+        found = counter.counts()[0]
+    assert as_dict(found["t"]) == as_dict(found["xt"]) == {2: 25}
+    named = [key.tobytes() if units <= KEY_BYTES else hashlib.sha256(key.tobytes()).digest() for key in keys]
+    assert pl.read_parquet(tmp_path / "t.parquet").sort("sample")["key"].to_list() == named
+
+
+def test_two_patterns_under_one_digest_would_be_refused(tmp_path):
+    keys = pack(np.arange(20, dtype=np.uint8)[:, None] * np.ones(KEY_BYTES + 1, np.uint8), 8)
+    with KeyCounter() as counter:
+        counter.load_probe(np.arange(20), None, [keys])
+        counter._db.execute("CREATE MACRO sha256(key) AS CASE WHEN key < '\\x05' THEN 'same' ELSE hex(key) END")
+        with pytest.raises(IbstoreError, match="two patterns have the same SHA-256"):
+            counter.write_patterns("x", tmp_path / "x.parquet", {"layer": "x"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_is_spilled_and_nothing_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(counts, "MEMORY", "40MB")
+    keys = np.random.default_rng(0).integers(0, 256, (30_000, 2500), np.uint8)
+    with KeyCounter() as counter:
+        counter.load_layer([(0, np.split(keys, 10))])
+        assert [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.iterdir())
+
+
+def test_patterns_too_wide_for_the_memory_are_told(monkeypatch):
+    monkeypatch.setattr(counts, "MEMORY", "20MB")
+    keys = np.random.default_rng(0).integers(0, 256, (5_000, 5_000), np.uint8)
+    with (
+        KeyCounter() as counter,
+        pytest.raises(IbstoreError, match=r"too wide to be counted within 20MB \(.*\); narrow"),
+    ):
+        counter.load_probe(np.arange(len(keys)), None, [keys])
+
+
+def test_no_room_is_told(tmp_path):
+    with KeyCounter() as counter:
+        counter.load_probe(np.arange(2), None, [pack(np.eye(2), 1)])
+        (tmp_path / "file").touch()
+        with pytest.raises(
+            WriteError, match=r"DuckDB cannot write \(.*\); free space, or name other folders: --results"
+        ):
+            counter.write_patterns("x", tmp_path / "file" / "x.parquet", {"layer": "x"})
+
+
+VALUES = st.sampled_from([0, 0, 0.25, 1, -3.5, 2]) | st.integers(-8, 8).map(lambda eighths: eighths / 8)
+SHAPES = st.tuples(*3 * [st.integers(2, 3)])
+RECIPES = st.builds(
+    reference.Recipe,
+    st.sampled_from(list(reference.REDUCTIONS)),
+    st.sampled_from([*reference.FITTED, *reference.FIXED]),
+    st.sampled_from(["unit", "channel", "layer"]),
+    st.sampled_from(["epoch", "run"]),
+)
+
+
+def floats(*lead):
+    """Arrays (lead, …) of a layer's shape."""
+    return SHAPES.flatmap(lambda shape: arrays.arrays(np.float32, (*lead, *shape), elements=VALUES))
+
+
+@st.composite
+def experiments(draw):
+    """A probe set with its recipe, three layers over two epochs with theirs, and how arrays are cut."""
+    n = draw(st.integers(2, 24))
+    ids = np.array(draw(st.permutations(range(n))))
+    y = draw(arrays.arrays(np.int64, n, elements=st.integers(0, 3)))
+    x_recipe = draw(RECIPES.map(lambda recipe: recipe._replace(per="epoch")))
+    layers = {name: (draw(floats(2, n)), draw(RECIPES)) for name in ("conv1", "conv2", "out")}
+    chunk = draw(st.integers(1, 9))
+    return draw(floats(n)), y, ids, x_recipe, layers, Layout(chunk, chunk * draw(st.integers(1, 3)))
+
+
+@settings(max_examples=12)
+@given(experiments())
+def test_tables_are_the_reference_s(experiment):
+    x, y, ids, x_recipe, layers, rows = experiment
+    waist = "; ".join([f"w: x={x_recipe}", *(f"{name}={recipe}" for name, (_, recipe) in layers.items())])
+    with tempfile.TemporaryDirectory() as folder:
+        activations = {name: values for name, (values, _) in layers.items()}
+        path = make_store(Path(folder, "lab.zarr"), x, y, layers=activations, sample=ids, rows=rows)
+        table = Study(path).analyze([waist])
+        kept = Study(path).query("SELECT * FROM patterns")
+        joint = Study(path).query("SELECT layer, epoch, x, t, y, n FROM joint_counts")
+    x_keys = reference.keys(x_recipe.codes(x))
+    ours_x = in_order(kept.filter(layer="x"), ids)
+    same_partition(ours_x, x_keys)
+    for (name, (values, recipe)), epoch in itertools.product(layers.items(), range(2)):
+        t_keys = reference.keys(recipe.codes(values[epoch], run=values.reshape(-1, *values.shape[2:])))
+        [row] = table.filter(layer=name, epoch=epoch).rows(named=True)
+        expected = reference.plane(x_keys, y.tolist(), t_keys)
+        assert {column: row[column] for column in expected} == pytest.approx(expected, abs=1e-12)
+        in_nats = mutual_info_score(numbers(x_keys), numbers(t_keys)), mutual_info_score(numbers(t_keys), y)
+        assert (row["i_xt"], row["i_ty"]) == pytest.approx(tuple(np.array(in_nats) / np.log(2)), abs=1e-12)
+        ours_t = in_order(kept.filter(layer=name, epoch=epoch), ids)
+        same_partition(ours_t, t_keys)
+        counted = joint.filter(layer=name, epoch=epoch).drop("layer", "epoch").rows()
+        assert {row[:3]: row[3] for row in counted} == Counter(zip(ours_x, ours_t, y.tolist(), strict=True))
+        assert len(counted) == len(set(zip(x_keys, t_keys, y.tolist(), strict=True)))
+    assert len(table) == 6
+
+
+def numbers(keys):
+    return [sorted(set(keys)).index(key) for key in keys]
+
+
+def in_order(kept, ids):
+    """Keys in the order in which the samples were given."""
+    assert len(kept) == len(ids)
+    by_sample = dict(kept.select("sample", "key").iter_rows())
+    return [by_sample[number] for number in ids.tolist()]
+
+
+def same_partition(ours, theirs):
+    assert len(set(zip(ours, theirs, strict=True))) == len(set(ours)) == len(set(theirs))
+
+
+def test_wide_patterns_count_like_narrow_ones(tmp_path):
+    rng = np.random.default_rng(0)
+    t = rng.integers(0, 2, (1, 60, 3)).astype(np.float32)
+    wide = np.repeat(t, 100, axis=2)
+    y = rng.integers(0, 3, 60)
+    path = make_store(tmp_path / "lab.zarr", numbered(60, 4), y, layers={"narrow": t, "wide": wide})
+    study = Study(path)
+    table = study.analyze(["w: *=identity | exact"])
+    narrow, wide_row = table.drop("layer", "waist").rows()
+    assert narrow == wide_row
+    sizes = study.query("SELECT layer, max(octet_length(key)) AS size FROM patterns GROUP BY layer ORDER BY layer")
+    assert sizes.rows() == [("narrow", 12), ("wide", 32), ("x", 16)]
+    counted = {
+        layer: sorted(study.query(f"SELECT y, n FROM joint_counts WHERE layer = '{layer}'").rows())
+        for layer in ("narrow", "wide")
+    }
+    assert counted["narrow"] == counted["wide"]
+
+
+@pytest.mark.parametrize("threads", [1, 4, 7])
+def test_threads_change_no_bit(threads, tmp_path, monkeypatch):
+    connect = duckdb.connect
+
+    def with_threads(*arguments, config, **options):
+        return connect(*arguments, config=config | {"threads": threads}, **options)
+
+    rng = np.random.default_rng(0)
+    t = np.maximum(rng.normal(size=(2, 9_000, 6)), 0).astype(np.float32)
+    path = make_store(tmp_path / "lab.zarr", rng.normal(size=(9_000, 2)), rng.integers(0, 9, 9_000), layers={"t": t})
+    waist = "w: x=identity | quantile(bins=40); t=identity | quantile(bins=3)"
+    expected = Study(path, tmp_path / "expected").analyze([waist])
+    with monkeypatch.context() as patch:
+        patch.setattr(counts.duckdb, "connect", with_threads)
+        found = Study(path, tmp_path / "found").analyze([waist])
+    assert found.equals(expected)

@@ -1,0 +1,361 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ibstore.analyze import Study, Waist, parts
+from ibstore.analyze.parts import Parts, content_key
+from ibstore.analyze.sql import counts
+from ibstore.errors import StoreError, WriteError
+from ibstore.events import Event
+
+from . import reference
+from .stores import files_below, make_store, numbered
+
+WAIST = "w: x=identity | threshold(9.5); *=identity | quantile(bins=4)"
+Y = np.arange(20) % 3
+
+
+def values(seed, epochs=2):
+    return np.maximum(np.random.default_rng(seed).normal(size=(epochs, 20, 3)), 0).astype(np.float32)
+
+
+LAYERS = {"a": values(0), "b": values(1)}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_store(tmp_path / "lab.zarr", numbered(20, 2), Y, layers=LAYERS)
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """What is computed from now on, as (run, waist, layer, epochs)."""
+    seen = []
+    write = counts.KeyCounter.write_patterns
+
+    def noting(self, name, path, columns):
+        write(self, name, path, columns)
+        if name == "t":
+            epochs = pl.read_parquet(path)["epoch"].unique().sort().to_list()
+            seen.append((columns["run"], columns["waist"], columns["layer"], *epochs))
+
+    monkeypatch.setattr(counts.KeyCounter, "write_patterns", noting)
+    return seen
+
+
+def planes(store, where="true"):
+    return Study(store).query(f"SELECT run, waist, layer, epoch, h_t FROM information_plane WHERE {where} ORDER BY ALL")
+
+
+def test_asking_again_computes_nothing(store, monkeypatch):
+    first = Study(store).analyze([WAIST])
+    monkeypatch.setattr(counts, "KeyCounter", None)
+    before = {path: path.stat().st_mtime_ns for path in files_below(Parts.beside(store).folder)}
+    assert Study(store).analyze([WAIST]).equals(first)
+    assert Study(store).analyze([WAIST], epochs=[1], layers=["b"], unit="nats", beta=0.5)["h_t"].to_list() == [
+        first.row(3, named=True)["h_t"] * np.log(2)
+    ]
+    assert {path: path.stat().st_mtime_ns for path in files_below(Parts.beside(store).folder)} == before
+
+
+def test_what_is_asked_for_first_does_not_matter(store, tmp_path, computed):
+    whole = Study(store, tmp_path / "whole").analyze([WAIST])
+    piecewise = Study(store, tmp_path / "piecewise")
+    piecewise.analyze([WAIST], epochs=[1])
+    piecewise.analyze([WAIST], layers=["b"])
+    computed.clear()
+    assert piecewise.analyze([WAIST]).equals(whole)
+    assert computed == [("run0", "w", "a", 0)]
+
+
+def test_a_new_epoch_computes_only_itself(store, tmp_path, computed):
+    short = make_store(
+        tmp_path / "growing.zarr", numbered(20, 2), Y, layers={name: v[:1] for name, v in LAYERS.items()}
+    )
+    results = tmp_path / "results"
+    Study(short, results).analyze([WAIST])
+    computed.clear()
+    assert len(Study(store, results).analyze([WAIST])) == 4  # the same run, an epoch later
+    assert computed == [("run0", "w", "a", 1), ("run0", "w", "b", 1)]
+
+
+def test_a_new_epoch_changes_edges_over_the_run(store, tmp_path, computed):
+    waist = "w: *=identity | quantile(bins=4, per=run)"
+    short = make_store(
+        tmp_path / "growing.zarr", numbered(20, 2), Y, layers={name: v[:1] for name, v in LAYERS.items()}
+    )
+    results = tmp_path / "results"
+    Study(short, results).analyze([waist])
+    computed.clear()
+    grown = Study(store, results).analyze([waist])
+    assert [key[2:] for key in computed] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    assert grown.equals(Study(store, tmp_path / "afresh").analyze([waist]))
+
+
+def test_another_waist_computes_only_itself(store, computed):
+    Study(store).analyze([WAIST])
+    computed.clear()
+    Study(store).analyze([WAIST, "v: a=identity | exact"])
+    assert computed == [("run0", "v", "a", 0), ("run0", "v", "a", 1)]
+    assert planes(store)["waist"].to_list() == ["v", "v", "w", "w", "w", "w"]
+
+
+def test_a_name_that_means_something_else_now_shows_no_stale_row(store, computed):
+    Study(store).analyze([WAIST])
+    old = planes(store)
+    computed.clear()
+    Study(store).analyze(["w: x=identity | threshold(9.5); a=identity | quantile(bins=4); b=identity | exact"])
+    assert computed == [("run0", "w", "b", 0), ("run0", "w", "b", 1)]  # layer a means what it meant
+    new = planes(store)
+    assert new.filter(layer="a").equals(old.filter(layer="a"))
+    assert not new.filter(layer="b").equals(old.filter(layer="b"))
+    assert len(new) == 4
+    computed.clear()
+    Study(store).analyze([WAIST])
+    assert computed == []
+    assert planes(store).equals(old)
+
+
+def test_another_input_recipe_computes_every_layer(store, computed):
+    Study(store).analyze([WAIST])
+    computed.clear()
+    Study(store).analyze([WAIST.replace("9.5", "4.5")])
+    assert len(computed) == 4
+    sizes = "SELECT DISTINCT x, sum(n) AS n FROM joint_counts WHERE layer = 'a' AND epoch = 0 GROUP BY x ORDER BY n"
+    assert Study(store).query(sizes)["n"].cast(int).to_list() == [5, 15]
+
+
+def test_a_narrower_meaning_forgets_the_other_layers(store):
+    Study(store).analyze([WAIST])
+    Study(store).analyze(["w: a=identity | exact"])
+    assert planes(store)["layer"].unique().to_list() == ["a"]
+    assert Study(store).query("SELECT DISTINCT layer FROM patterns ORDER BY layer")["layer"].to_list() == ["a", "x"]
+
+
+def test_a_replaced_run_computes_itself_and_shows_no_stale_row(store, computed):
+    make_store(store, numbered(20, 2), Y, layers=LAYERS, run="other")
+    Study(store).analyze([WAIST])
+    computed.clear()
+    changed = {"a": LAYERS["a"], "b": values(2)}
+    make_store(store, numbered(20, 2), Y, layers=changed, run="other", replace=True)
+    table = Study(store).analyze([WAIST])
+    assert computed == [("other", "w", "b", 0), ("other", "w", "b", 1)]  # layer a is the same to the bit
+    assert planes(store, "run = 'other'")["h_t"].to_list() == table.filter(run="other")["h_t"].to_list()
+    assert len(planes(store)) == len(table) == 8
+
+
+def test_a_run_replaced_on_other_samples_computes_everything(store, computed):
+    Study(store).analyze([WAIST])
+    computed.clear()
+    make_store(store, numbered(20, 2), (Y + 1) % 3 == 0, layers=LAYERS, replace=True)
+    table = Study(store).analyze([WAIST])
+    assert len(computed) == 4
+    assert table["h_y"].unique().to_list() == [pytest.approx(reference.entropy([0] * 14 + [1] * 6))]
+    assert len(planes(store)) == 4
+    assert Study(store).query("SELECT DISTINCT y FROM joint_counts ORDER BY y")["y"].to_list() == [0, 1]
+
+
+def test_a_removed_run_is_shown_no_more(store):
+    make_store(store, numbered(20, 2), Y, layers=LAYERS, run="other")
+    Study(store).analyze([WAIST])
+    shutil.rmtree(store / "runs" / "other")
+    assert planes(store)["run"].unique().to_list() == ["run0"]
+
+
+def test_runs_with_equal_arrays_are_not_mixed_up(store):
+    make_store(store, numbered(20, 2), Y, layers={"b": LAYERS["a"], "a": LAYERS["b"]}, run="swapped")
+    table = Study(store).analyze([WAIST])
+    assert table.filter(run="run0", layer="a")["h_t"].equals(table.filter(run="swapped", layer="b")["h_t"])
+    assert planes(store).select("run", "layer", "epoch").rows() == [
+        (run, layer, epoch) for run in ("run0", "swapped") for layer in "ab" for epoch in (0, 1)
+    ]
+
+
+def test_what_a_killed_write_left_is_harmless(store):
+    first = Study(store).analyze([WAIST])
+    folder = Parts.beside(store).folder
+    for table in ("information_plane", "patterns", "waists"):
+        part = next((folder / table).iterdir())
+        (folder / table / f".{part.name}.123.partial").write_bytes(part.read_bytes()[:100])
+        (folder / table / ".other.parquet.124.partial").touch()
+    assert Study(store).analyze([WAIST]).equals(first)
+    assert len(planes(store)) == 4
+
+
+def test_a_kill_between_the_two_parts_is_mended(store, computed):
+    first = Study(store).analyze([WAIST])
+    computed.clear()
+    folder = Parts.beside(store).folder
+    kept = sorted((folder / "information_plane").iterdir())
+    kept[0].unlink()
+    assert Study(store).analyze([WAIST]).equals(first)
+    assert len(computed) == 1
+    assert sorted((folder / "information_plane").iterdir()) == kept
+
+
+def test_nothing_temporary_is_left(store):
+    Study(store).analyze([WAIST, "v: *=identity | exact"])
+    left = {path for path in files_below(Parts.beside(store).folder) if path.name.startswith(".")}
+    assert left == set()
+
+
+def test_a_failure_while_writing_leaves_nothing(store, monkeypatch):
+    def failing(self, name, path, columns):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(counts.KeyCounter, "write_patterns", failing)
+    with pytest.raises(
+        WriteError, match=r"cannot keep results in .*lab.zarr.analysis: No space left on device; .*--results"
+    ):
+        Study(store).analyze([WAIST])
+    folder = Parts.beside(store).folder
+    assert {path.name for path in files_below(folder)} == {"waists", "w.json", "patterns"}
+
+
+@pytest.mark.parametrize("table", ["patterns", "information_plane", "waists", ""])
+def test_results_that_cannot_be_kept_are_told(table, store):
+    folder = Parts.beside(store).folder
+    (folder / table).parent.mkdir(exist_ok=True)
+    (folder / table).touch()  # a file where a folder belongs
+    with pytest.raises(
+        WriteError, match=r"cannot keep results in .*lab.zarr.analysis: (File exists|Not a directory); "
+    ):
+        Study(store).analyze([WAIST])
+    with pytest.raises(WriteError, match="or name another folder with --results"):
+        Study(store).analyze([WAIST])
+    assert (folder / table).is_file()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_told(store):
+    store.parent.chmod(0o555)
+    try:
+        with pytest.raises(WriteError, match="Permission denied; free space, or name another folder with --results"):
+            Study(store).analyze([WAIST])
+    finally:
+        store.parent.chmod(0o755)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (
+            "waists",
+            "cannot keep results in {}: No space left on device; free space, or name another folder with --results",
+        ),
+        ("patterns", "DuckDB cannot write (IO Error: "),
+        ("information_plane", "cannot keep results in {}: No space left on device; free space"),
+    ],
+)
+def test_a_full_disk_is_told(table, said, store, tmp_path):
+    """What is to be written goes to a device that is always full."""
+    first = Study(store).analyze([WAIST])
+    written = sorted((Parts.beside(store).folder / table).iterdir())
+    full = Parts(tmp_path / "full")
+    for part in written:
+        with pytest.raises(WriteError), full.writing(full.folder / table / part.name) as temporary:
+            raise OSError
+        temporary.symlink_to("/dev/full")
+    with pytest.raises(WriteError) as told:
+        Study(store, full.folder).analyze([WAIST])
+    assert str(told.value).startswith(said.format(full.folder))
+    assert "--results" in str(told.value)
+    for part in full.folder.rglob(".*.partial"):
+        part.unlink()
+    assert Study(store, full.folder).analyze([WAIST]).equals(first)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a parquet file at all"])
+def test_a_part_that_cannot_be_read_is_named(content, store):
+    Study(store).analyze([WAIST])
+    for part in (Parts.beside(store).folder / "information_plane").iterdir():
+        part.write_bytes(content)
+    with pytest.raises(
+        StoreError, match=r"cannot read the results in .*information_plane.*\.parquet .*; remove it and"
+    ) as told:
+        Study(store).analyze([WAIST])
+    with pytest.raises(StoreError, match=r"cannot read the results in .*information_plane \(.*; remove it and analyze"):
+        planes(store)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"name": "w"}', '"text"'])
+def test_a_waist_file_that_cannot_be_read_is_named(content, store):
+    Study(store).analyze([WAIST])
+    (Parts.beside(store).folder / "waists" / "w.json").write_text(content)
+    with pytest.raises(StoreError, match=r"cannot read .*waists \(.*\); remove that folder and analyze again"):
+        planes(store)
+    assert len(Study(store).analyze([WAIST])) == 4  # says anew what the name means
+    assert len(planes(store)) == 4
+
+
+def test_waists_of_any_name_are_remembered(store):
+    names = sorted(["ü/ö", "a b", "..", "epoch", "C:", ".hidden"])
+    waists = {name: Waist.of(name, {"a": "identity | exact"}) for name in names}
+    Study(store).analyze(list(waists.values()))
+    assert sorted(Study(store).analyzed()) == names
+    assert {name: Study(store).meanings()[name] for name in names} == waists
+    assert planes(store)["waist"].unique().sort().to_list() == names
+
+
+def test_a_waist_of_functions_that_are_not_here_is_left_out_with_a_notice(store):
+    from ibstore.analyze import register_reduction
+    from ibstore.analyze.reduce import REDUCTIONS
+
+    @register_reduction
+    def halves(block):
+        return block / 2
+
+    try:
+        Study(store).analyze([WAIST, "h: *=halves | exact"])
+        assert planes(store)["waist"].unique().sort().to_list() == ["h", "w"]
+    finally:
+        del REDUCTIONS["halves"]
+    events: list[Event] = []
+    study = Study(store)
+    assert study.query("SELECT DISTINCT waist FROM patterns", events.append)["waist"].to_list() == ["w"]
+    assert [event.detail for event in events] == ["waist 'h' needs a function that is not registered here; left out"]
+    assert study.analyzed() == ["w"]
+    assert "h" not in study.meanings()
+
+
+def test_results_lie_beside_the_store_however_it_is_named(store, monkeypatch):
+    beside = store.with_name("lab.zarr.analysis")
+    link = store.with_name("link.zarr")
+    link.symlink_to(store)
+    monkeypatch.chdir(store)
+    for path in (store, f"{store}/", Path(), ".", "../lab.zarr", link, store / "runs" / ".."):
+        assert Study(path).parts.folder == beside
+    Study(".").analyze([WAIST])
+    assert {path.name for path in store.parent.iterdir()} == {"lab.zarr", "lab.zarr.analysis", "link.zarr"}
+    assert {path.name for path in store.iterdir()} == {"zarr.json", "data", "runs"}
+
+
+def test_results_go_where_they_are_asked_for(store, tmp_path):
+    Study(store, tmp_path / "some" / "where").analyze([WAIST])
+    assert not Parts.beside(store).folder.exists()
+    assert len(list((tmp_path / "some" / "where" / "information_plane").iterdir())) == 4
+
+
+def test_other_software_reads_the_parts(store):
+    table = Study(store).analyze([WAIST])
+    folder = Parts.beside(store).folder
+    read = pl.read_parquet(folder / "information_plane" / "*.parquet").sort("layer", "epoch")
+    assert read.select("run", "layer", "epoch", "h_t").equals(table.select("run", "layer", "epoch", "h_t"))
+    keys = pl.read_parquet(folder / "patterns" / "*.parquet")
+    assert len(keys) == 20 + 4 * 20
+
+
+def test_a_key_hangs_on_every_input_and_on_the_version(monkeypatch):
+    inputs = {"run": "a", "files": ["x 1 ff"], "epochs": [0]}
+    key = content_key(inputs)
+    assert key == content_key(dict(reversed(inputs.items())))
+    assert len({key, *(content_key({**inputs, name: "other"}) for name in inputs)}) == 4
+    monkeypatch.setattr(parts, "VERSION", parts.VERSION + 1)
+    assert content_key(inputs) != key

@@ -1,0 +1,227 @@
+import math
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
+
+from ibstore.analyze import Study, plots
+from ibstore.errors import UsageError, WriteError
+
+from .stores import make_store, numbered
+
+N = 64
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    layers = {name: rng.normal(size=(5, N, 4)).astype(np.float32) for name in ("z", "conv", "out")}
+    x = rng.integers(0, 2, (N, 4)).astype(np.float32)
+    store = make_store(tmp_path_factory.mktemp("plots") / "lab.zarr", x, rng.integers(0, 3, N), layers=layers)
+    return Study(store)
+
+
+@pytest.fixture(scope="module")
+def table(study):
+    return study.analyze(["a: *=identity | quantile(bins=2)", "b: x=identity | exact; *=identity | threshold(0)"])
+
+
+def points(axis):
+    return np.concatenate([dots.get_offsets() for dots in axis.collections])
+
+
+def texts(figure):
+    return [text.get_text().strip() for axis in figure.axes for text in axis.texts]
+
+
+@pytest.mark.parametrize("kind", ["plane", "curves"])
+@pytest.mark.parametrize(
+    ("suffix", "mark"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF"), ("PNG", b"\x89PNG")]
+)
+def test_pictures_are_drawn(kind, suffix, mark, table, tmp_path):
+    out = tmp_path / f"picture.{suffix}"
+    plots.draw(kind, table, out)
+    assert out.read_bytes().startswith(mark)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("unit", ["bits", "nats"])
+def test_the_plane_shows_every_row_under_its_waist(unit, study):
+    table = study.analyze(["a: *=identity | quantile(bins=2)", "b: *=identity | threshold(0)"], unit=unit)
+    figure = plots.plane(table)
+    axes = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in axes] == ["a", "b"]
+    for axis in axes:
+        rows = table.filter(waist=axis.get_title())
+        assert axis.get_xlabel() == f"I(X;T) [{unit}]"
+        assert axis.get_ylabel() == f"I(T;Y) [{unit}]"
+        assert sorted(map(tuple, points(axis))) == sorted(rows.select("i_xt", "i_ty").rows())
+
+
+def test_the_plane_s_limits(table):
+    figure = plots.plane(table)
+    for axis in figure.axes:
+        rows = table.filter(waist=axis.get_title())
+        dashed = [line for line in axis.lines if line.get_linestyle() != "-"]
+        upright = sorted(line.get_xdata()[0] for line in dashed if line.get_xdata()[0] == line.get_xdata()[1])
+        level = [line.get_ydata()[0] for line in dashed if line.get_ydata()[0] == line.get_ydata()[1]]
+        assert upright == sorted([rows["h_x"][0], math.log2(N)])
+        assert level == [rows["h_y"][0]]
+        assert [text.get_text().strip() for text in axis.texts] == ["H(X)", "log N", "H(Y)"]
+        for x, y in [*points(axis), (math.log2(N), rows["h_y"][0])]:
+            assert axis.get_xlim()[0] < x < axis.get_xlim()[1]
+            assert axis.get_ylim()[0] < y < axis.get_ylim()[1]
+
+
+def test_log_n_has_the_unit_of_the_axis(study):
+    axis = plots.plane(study.analyze("a: *=identity | quantile(bins=2)", unit="nats")).axes[0]
+    assert max(line.get_xdata()[0] for line in axis.lines if line.get_linestyle() != "-") == math.log(N)
+
+
+def test_layers_are_told_by_colour_and_epochs_by_shade(table):
+    figure = plots.plane(table)
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["z", "conv", "out"]
+    assert legend.get_title().get_text() == "layers · epochs 0 (light) to 4 (dark)"
+    colours = [to_hex(mark.get_color()) for mark in legend.legend_handles]
+    assert len(set(colours)) == 3
+    for dots, colour in zip(figure.axes[0].collections, colours, strict=True):
+        shades = dots.get_facecolors()[:, :3]
+        assert to_hex(shades[-1]) == colour
+        assert (np.diff(shades.sum(axis=1)) < 0).all()  # later is darker
+
+
+def test_curves_show_every_quantity_against_the_epoch(table):
+    figure = plots.curves(table)
+    axes = figure.axes
+    assert [axis.get_title() for axis in axes] == [
+        f"{layer} · {waist}" for waist in "ab" for layer in ("z", "conv", "out")
+    ]
+    for axis in axes:
+        layer, waist = axis.get_title().split(" · ")
+        rows = table.filter(layer=layer, waist=waist)
+        assert len(axis.lines) == 4
+        for line, quantity in zip(axis.lines, ["h_t", "i_xt", "i_ty", "ib"], strict=True):
+            np.testing.assert_array_equal(line.get_xdata(), rows["epoch"])
+            np.testing.assert_array_equal(line.get_ydata(), rows[quantity])
+    assert [axis.get_ylabel() for axis in axes[::3]] == ["bits", "bits"]
+    assert [axis.get_xlabel() for axis in axes[3:]] == ["epoch"] * 3
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["H(T)", "I(X;T)", "I(T;Y)", "I(X;T) − β·I(T;Y)"]
+    assert legend.get_title().get_text() == "β = 1"
+
+
+def test_runs_are_drawn_over_each_other(table):
+    twice = pl.concat([table, table.with_columns(run=pl.lit("other"), i_xt=pl.col("i_xt") / 2)])
+    assert len(points(plots.plane(twice).axes[0])) == 2 * 15
+    assert len(plots.curves(twice).axes[0].lines) == 2 * 4
+
+
+@pytest.mark.parametrize("waists", [1, 2, 3, 4, 7])
+def test_any_number_of_waists_finds_room(waists, table):
+    many = pl.concat([table.filter(waist="a").with_columns(waist=pl.lit(f"w{number}")) for number in range(waists)])
+    figure = plots.plane(many)
+    assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == [
+        f"w{number}" for number in range(waists)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["plane", "curves"])
+def test_one_row_is_a_picture_too(kind, table, tmp_path):
+    plots.draw(kind, table[:1], tmp_path / "one.png")
+
+
+@pytest.mark.parametrize("kind", ["plane", "curves"])
+def test_no_text_is_cut_off_or_lies_on_another(kind, table, tmp_path):
+    with mpl.rc_context(plots.STYLE):
+        figure = plots.KINDS[kind](table)
+        figure.savefig(tmp_path / "picture.png")
+        renderer = figure.canvas.get_renderer()
+        boxes = [
+            (text.get_text(), text.get_window_extent(renderer))
+            for text in figure.findobj(mpl.text.Text)
+            if text.get_text().strip() and text.get_visible()
+        ]
+    page = figure.bbox
+    for said, box in boxes:
+        assert page.x0 - 1 <= box.x0, said
+        assert box.x1 <= page.x1 + 1, said
+        assert page.y0 - 1 <= box.y0, said
+        assert box.y1 <= page.y1 + 1, said
+
+
+def test_pictures_are_fine_enough_for_a_projector(table, tmp_path):
+    plots.draw("plane", table, tmp_path / "plane.png")
+    height, width, _ = plt.imread(tmp_path / "plane.png").shape
+    inches = plots.plane(table).get_size_inches()
+    assert (width, height) == pytest.approx(inches * plots.STYLE["savefig.dpi"], abs=1)
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A table without labels."""
+    t = np.random.default_rng(0).normal(size=(3, 20, 2)).astype(np.float32)
+    store = make_store(tmp_path_factory.mktemp("bare") / "lab.zarr", numbered(20, 2), layers={"t": t})
+    return Study(store).analyze("a: *=identity | quantile(bins=2)")
+
+
+def test_without_labels_the_plane_is_refused(bare, tmp_path):
+    with pytest.raises(
+        UsageError, match="the information plane needs labels, and the samples have none; draw the curves"
+    ):
+        plots.draw("plane", bare, tmp_path / "plane.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_labels_the_curves_show_what_there_is(bare, tmp_path):
+    plots.draw("curves", bare, tmp_path / "curves.png")
+    drawn = {tuple(line.get_ydata()) for line in plots.curves(bare).axes[0].lines}
+    assert {tuple(bare["h_t"]), tuple(bare["i_xt"]), ()} == drawn
+
+
+def test_a_split_without_labels_does_not_hide_the_others(table, bare):
+    mixed = pl.concat([table.filter(waist="a"), bare.with_columns(split=pl.lit("bare"))])
+    shown = points(plots.plane(mixed).axes[0])
+    assert np.isfinite(shown).all()
+    assert len(shown) == 15
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("plain", "a.png", "there is no picture 'plain'; there are plane, curves"),
+        ("plane", "a.jpg", r"a\.jpg has no known picture format; end the name in \.png, \.svg or \.pdf"),
+        ("plane", "a", "has no known picture format"),
+    ],
+)
+def test_wrong_words_are_refused(kind, name, said, table, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        plots.draw(kind, table, tmp_path / name)
+    with pytest.raises(UsageError, match=said):
+        plots.check(kind, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["plane", "curves"])
+def test_an_empty_table_is_refused(kind, table, tmp_path):
+    with pytest.raises(UsageError, match="there is nothing to draw: the table has no row"):
+        plots.draw(kind, table[:0], tmp_path / "a.png")
+
+
+def test_a_picture_that_cannot_be_written_is_told(table, tmp_path):
+    with pytest.raises(
+        WriteError, match=r"cannot write .*none.a\.png: No such file or directory; choose another path with -o"
+    ):
+        plots.draw("plane", table, tmp_path / "none" / "a.png")
+
+
+def test_the_user_s_own_matplotlib_is_left_alone(table, tmp_path):
+    before, backend, open_figures = dict(mpl.rcParams), mpl.get_backend(), plt.get_fignums()
+    for kind in plots.KINDS:
+        plots.draw(kind, table, tmp_path / "a.png")
+    assert dict(mpl.rcParams) == before
+    assert mpl.get_backend() == backend
+    assert plt.get_fignums() == open_figures

@@ -1,0 +1,191 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from ibstore.analyze import Study
+from ibstore.analyze.sql.tables import TABLES
+from ibstore.errors import ValuesError
+from ibstore.events import Event
+from ibstore.store import ProbeReader
+
+from .stores import make_run, make_store, numbered
+
+WAIST = "w: x=identity | threshold(1.5); *=identity | quantile(bins=2)"
+
+
+def relu(seed, *shape):
+    return np.maximum(np.random.default_rng(seed).normal(size=shape), 0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Two runs: one of two splits and two layers, one without labels."""
+    path = tmp_path_factory.mktemp("tables") / "lab.zarr"
+    data = {"train": (numbered(4, 2), np.array([1, 0, 1, 2])), "test": (numbered(4, 2) + 9, np.array([5, 5, 5, 5]))}
+    layers = {"conv": relu(0, 2, 4, 3, 2, 2), "out": relu(1, 2, 4, 2)}
+    metrics = {
+        0: {"train": {"loss": 2.5, "margin": float("nan")}, "validation": {"loss": 3.0}},
+        7: {"train": {"loss": 0.5, "accuracy": 1.0}, "test": {"loss": float("inf")}},
+    }
+    make_run(
+        path,
+        data,
+        {"train": layers, "test": layers},
+        run="b",
+        epochs=[0, 7],
+        sample=np.array([3, 9, 1, 4]),
+        metrics=metrics,
+    )
+    return make_store(path, numbered(3, 2), layers={"out": relu(2, 1, 3, 2)}, run="a")
+
+
+@pytest.fixture(scope="module")
+def study(store):
+    """The same, analyzed."""
+    found = Study(store)
+    found.analyze([WAIST, "v: *=identity | exact"])
+    return found
+
+
+def test_every_table_is_there(study):
+    assert sorted(TABLES) == sorted(
+        set(study.query("SHOW TABLES")["name"].to_list()) - {"stored_plane", "stored_patterns"}
+    )
+
+
+def test_runs(study):
+    rows = study.query(
+        "SELECT run, epochs, device, threads, probe_batch, recipe, seed, settings FROM runs ORDER BY run"
+    ).rows()
+    assert [row[:7] for row in rows] == [("a", 1, "cpu", 1, 1000, None, None), ("b", 2, "cpu", 1, 1000, None, None)]
+    assert all(json.loads(row[7]) == {} for row in rows)
+
+
+def test_layers(study):
+    assert study.query("SELECT * FROM layers ORDER BY run, position").rows() == [
+        ("a", "out", 0, [2], 2, "float32"),
+        ("b", "conv", 0, [3, 2, 2], 12, "float32"),
+        ("b", "out", 1, [2], 2, "float32"),
+    ]
+
+
+def test_epochs_have_a_column_for_every_scalar(study):
+    found = study.query("SELECT run, epoch, step, split, loss, accuracy, margin FROM epochs ORDER BY ALL")
+    assert found.fill_nan(-1).rows() == [
+        ("a", 0, 0, "train", None, None, None),
+        ("b", 0, 0, "test", None, None, None),
+        ("b", 0, 0, "train", 2.5, None, -1),
+        ("b", 0, 0, "validation", 3.0, None, None),
+        ("b", 7, 70, "test", float("inf"), None, None),
+        ("b", 7, 70, "train", 0.5, 1.0, None),
+    ]
+
+
+def test_samples_have_labels_where_there_are_some(study):
+    assert study.query("SELECT * FROM samples ORDER BY ALL").rows() == [
+        *(("a", "train", sample, None) for sample in (0, 1, 2)),
+        *(("b", "test", sample, 5) for sample in (1, 3, 4, 9)),
+        *(("b", "train", sample, label) for sample, label in ((1, 1), (3, 1), (4, 2), (9, 0))),
+    ]
+
+
+def test_the_information_plane_is_the_one_of_analyze_in_bits(study):
+    table = study.analyze([WAIST, "v: *=identity | exact"])
+    kept = study.query("SELECT * FROM information_plane")
+    keys = ["run", "split", "waist", "layer", "epoch"]
+    assert kept.columns == table.columns
+    assert kept.sort(keys).equals(table.sort(keys))
+    assert study.query("SELECT DISTINCT unit, beta FROM information_plane").rows() == [("bits", 1.0)]
+
+
+def test_patterns_are_of_every_layer_and_epoch_and_of_the_input(study):
+    found = study.query(
+        "SELECT run, split, layer, epoch, count(*) AS n FROM patterns WHERE waist = 'w' GROUP BY ALL ORDER BY ALL"
+    )
+    assert found.rows() == [
+        ("a", "train", "out", 0, 3),
+        ("a", "train", "x", None, 3),
+        *(
+            ("b", split, layer, epoch, 4)
+            for split in ("test", "train")
+            for layer, epoch in (("conv", 0), ("conv", 7), ("out", 0), ("out", 7), ("x", None))
+        ),
+    ]
+    x = study.query(
+        "SELECT sample, key FROM patterns WHERE run = 'b' AND split = 'train' AND layer = 'x' AND waist = 'w'"
+    )
+    assert dict(x.rows()) == {3: b"\x00", 9: b"\x00", 1: b"\xc0", 4: b"\xc0"}  # two units, one bit each
+
+
+def test_joint_counts_are_the_patterns_counted(study):
+    joint = study.query("SELECT * FROM joint_counts")
+    assert joint.columns == ["run", "split", "epoch", "layer", "waist", "x", "t", "y", "n"]
+    counted = study.query(
+        """
+        SELECT t.run, t.split, t.epoch, t.layer, t.waist, x.key AS x, t.key AS t, label AS y, count(*) AS n
+        FROM patterns t JOIN patterns x USING (run, split, waist, sample) JOIN samples USING (run, split, sample)
+        WHERE x.layer = 'x' AND t.layer <> 'x' GROUP BY ALL
+        """
+    )
+    assert sorted(joint.rows(), key=repr) == sorted(counted.rows(), key=repr)
+    per_row = joint.group_by("run", "split", "epoch", "layer", "waist").agg(pl.col("n").sum())
+    assert set(per_row.select("run", "n").rows()) == {("a", 3), ("b", 4)}
+    assert joint.filter(run="a")["y"].null_count() == len(joint.filter(run="a")) > 0
+
+
+def test_entropies_can_be_had_from_joint_counts(study):
+    found = study.query(
+        """
+        WITH t AS (SELECT run, split, epoch, layer, waist, t, sum(n) AS n FROM joint_counts GROUP BY ALL)
+        SELECT run, split, epoch, layer, waist, log2(sum(n)) - sum(n * log2(n)) / sum(n) AS h
+        FROM t GROUP BY ALL ORDER BY ALL
+        """
+    )
+    kept = study.query("SELECT run, split, epoch, layer, waist, h_t FROM information_plane ORDER BY ALL")
+    np.testing.assert_allclose(found["h"], kept["h_t"], atol=1e-12)
+
+
+def test_a_layer_may_be_called_like_the_input(tmp_path):
+    layers = {"x": relu(0, 2, 6, 2), "out": relu(1, 2, 6, 2)}
+    path = make_store(tmp_path / "lab.zarr", numbered(6, 2), np.arange(6) % 2, layers=layers)
+    study = Study(path)
+    study.analyze(["w: *=identity | quantile(bins=2)", "v: x=identity | exact; out=identity | exact"])
+    totals = study.query(
+        "SELECT layer, epoch, waist, sum(n)::INT AS n FROM joint_counts GROUP BY ALL ORDER BY ALL"
+    ).rows()
+    assert totals == [(layer, epoch, waist, 6) for layer in ("out", "x") for epoch in (0, 1) for waist in ("v", "w")]
+
+
+def test_before_anything_is_analyzed_the_tables_are_empty_and_a_notice_says_why(store, tmp_path):
+    events: list[Event] = []
+    study = Study(store, tmp_path / "results")
+    for table in ("information_plane", "patterns", "joint_counts"):
+        assert study.query(f"SELECT * FROM {table}", events.append).height == 0
+    assert {event.detail for event in events} == {"nothing is analyzed yet: `ibstore analyze` fills information_plane"}
+    assert all(event.is_notice for event in events)
+    assert study.query("SELECT count(*) FROM samples").item() == 11
+    assert not (tmp_path / "results").exists()
+
+
+def test_empty_tables_have_the_columns_of_full_ones(store, study, tmp_path):
+    empty = Study(store, tmp_path / "results")
+    for table in TABLES:
+        full = study.query(f"DESCRIBE {table}").select("column_name", "column_type")
+        assert empty.query(f"DESCRIBE {table}").select("column_name", "column_type").equals(full)
+
+
+def test_labels_that_are_no_integers_are_refused_and_not_cut(store, monkeypatch):
+    monkeypatch.setattr(ProbeReader, "labels", lambda _: np.array([0.0, 1.5, 2, 3]))
+    with pytest.raises(ValuesError, match=r"a label must be an integer, found 1\.5"):
+        Study(store).query("SELECT * FROM samples")
+
+
+def test_names_with_quotes_are_names(tmp_path):
+    path = tmp_path / "it's a store.zarr"
+    make_store(path, numbered(4, 2), np.arange(4), layers={"it's": relu(0, 1, 4, 2)}, run="o'clock")
+    study = Study(path)
+    study.analyze(["w'w: *=identity | exact"])
+    assert study.query("SELECT run, layer, waist FROM information_plane").rows() == [("o'clock", "it's", "w'w")]
+    assert study.query("SELECT count(*) FROM patterns WHERE waist = 'w''w'").item() == 8
