@@ -82,12 +82,12 @@ def field_way(store: Path) -> list[tuple[str, float, float]]:
     labels = probe.labels()
     assert labels is not None
     x = pooled(np.concatenate(list(probe.x_blocks())), (4, 4)) > 0.5
-    x_keys = [tuple(row) for row in x.reshape(len(x), -1).tolist()]
+    x_keys = [tuple(row) for row in x.reshape(len(x), -1).astype(int)]
     rows = []
     for name, window in LAYERS.items():
         values = np.concatenate(list(run.segment(EPOCH).blocks(split, run.layer(name), EPOCH)))
         codes = binned(pooled(values, window)) if window else softmax(values) > 0.5
-        t_keys = [tuple(row) for row in codes.reshape(len(codes), -1).tolist()]
+        t_keys = [tuple(row) for row in codes.reshape(len(codes), -1).astype(int)]
         h_t = entropy(Counter(t_keys))
         i_xt = entropy(Counter(x_keys)) + h_t - entropy(Counter(zip(x_keys, t_keys, strict=True)))
         i_ty = entropy(Counter(labels.tolist())) + h_t - entropy(Counter(zip(t_keys, labels.tolist(), strict=True)))

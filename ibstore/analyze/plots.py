@@ -124,7 +124,7 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
 def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None:
     unit = table["unit"][0]
     _limits(axis, table)
-    for _, path in _paths(table):
+    for _, path in _paths(table.drop_nulls("i_ty")):  # a split may have no labels
         colour = _colour(layers, path["layer"][0])
         shades = _shades(colour, len(path))
         later = layers.index(path["layer"][0]) / max(1, len(layers) - 1)
@@ -166,7 +166,8 @@ def _curves_panel(axis: "Axes", table: "pl.DataFrame", colour: str) -> None:
     for _, path in _paths(table):
         for quantity, (_, line) in QUANTITIES.items():
             known = path.drop_nulls([quantity])  # without labels there is no I(T;Y)
-            axis.plot(known["epoch"], known[quantity], color=colour, linestyle=line, linewidth=1.8)
+            dot = "o" if len(known) == 1 else ""  # no line has one end
+            axis.plot(known["epoch"], known[quantity], color=colour, linestyle=line, linewidth=1.8, marker=dot)
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
