@@ -12,6 +12,8 @@ from ibstore.store import Store
 from . import stores
 from .killed import NEW, NEW_ALONE, OLD
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -68,6 +68,15 @@ def test_small_pieces_are_many_chunks_and_shards_given_back_one_by_one(tmp_path,
     assert same_bytes(np.concatenate(blocks), values)
 
 
+@pytest.mark.parametrize("value", [np.uint8(0), np.float32(np.nan)])
+def test_chunks_full_of_the_fill_value_are_written(tmp_path, small_pieces, value):
+    """Else a missing file could be either."""
+    values = np.full((37, 2), value)
+    record = write(tmp_path / "lab.zarr", values)
+    assert any(path.startswith("train/a/c.") for path in record.files)
+    assert same_bytes(stores.layer_values(tmp_path / "lab.zarr", "a"), values)
+
+
 @settings(deadline=None, max_examples=15)
 @given(
     values=arrays.arrays(st.sampled_from(DTYPES), arrays.array_shapes(min_dims=1, max_dims=3, max_side=9)),

@@ -104,6 +104,12 @@ def test_what_a_later_ibstore_adds_within_the_format_is_passed_over():
     assert Manifest.load(document) == manifest
 
 
+def test_what_an_earlier_ibstore_did_not_say_is_as_by_default():
+    manifest = Manifest("r", (LayerInfo("a", "a", (1,), "float32"),), ())
+    said = {name: value for name, value in manifest.dump().items() if name in {"run", "layers", "splits"}}
+    assert Manifest.load(through_json(said)) == manifest
+
+
 @pytest.mark.parametrize(
     ("epochs", "steps", "metrics"),
     [((), (), ()), ((0, 1), (None,), ({}, {})), ((0,), (None,), ()), ((-1,), (None,), ({},)), (("0",), (None,), ({},))],
