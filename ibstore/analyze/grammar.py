@@ -133,7 +133,7 @@ def parse_recipe(text: str) -> Recipe:
     if not (isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.BitOr)):
         _refuse(source, NO_RECIPE, 0)
     if isinstance(tree.left, ast.BinOp):
-        _refuse(source, "a recipe has one reduction and one discretization", *_span(tree.left))
+        _refuse(source, "a recipe has one reduction and one discretization", *_span(tree.right))
     reduction = _bind(source, tree.left, "reduction", REDUCTIONS, _read_call(source, tree.left))
     _checked(source, tree.left, CHECKS.get(reduction.name), reduction)
     name, args, kwargs = _read_call(source, tree.right)
@@ -191,7 +191,7 @@ def _option(source: str, node: ast.expr, kwargs: dict[str, Value], name: str, al
     """Take ``name=word`` out of the keywords."""
     value = kwargs.pop(name, None)
     if value is not None and value not in allowed:
-        _refuse(source, f"{name} is one of {', '.join(allowed)}, not {value}", *_span(node))
+        _refuse(source, f"{name} is one of {', '.join(allowed)}, not {value}", *_span(_argument(node, name)))
     return None if value is None else str(value)
 
 
@@ -227,13 +227,20 @@ def _bind(
     return Call(name, tuple(positional), tuple(named))
 
 
+def _argument(node: ast.expr, name: str) -> ast.expr:
+    """Where a keyword's value stands in a call; the whole call where it is not given by name."""
+    keywords = node.keywords if isinstance(node, ast.Call) else []
+    return next((keyword.value for keyword in keywords if keyword.arg == name), node)
+
+
 def _typed(source: str, node: ast.expr, parameter: inspect.Parameter, value: Value) -> Value:
     """``value`` as the type that the parameter is annotated with."""
     kind = parameter.annotation
     if kind is float and type(value) in {int, float}:
         return float(value) + 0.0  # −0.0 is 0.0: equal recipes have equal texts
     if isinstance(kind, type) and type(value) is not kind:
-        _refuse(source, f"{parameter.name} must be of type {kind.__name__}, not {value}", *_span(node))
+        place = _span(_argument(node, parameter.name))
+        _refuse(source, f"{parameter.name} must be of type {kind.__name__}, not {value}", *place)
     return value
 
 

@@ -68,8 +68,8 @@ class Parts:
             temporary.replace(path)
         except OSError as error:
             raise WriteError(
-                f"cannot keep results in {self.folder}: {error.strerror or error}; free space, or name another folder "
-                "with --results"
+                f"cannot keep results in {self.folder}: {error.strerror or error}; name another folder with "
+                "--results, or mend that"
             ) from error
         finally:
             with suppress(OSError):

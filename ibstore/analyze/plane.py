@@ -22,7 +22,7 @@ from ibstore.analyze.scan import Reduced, encode, fit, reduced_like
 from ibstore.analyze.waist import Waist
 from ibstore.errors import UnknownNameError
 from ibstore.events import Emit, Event
-from ibstore.store import LayerInfo, ProbeReader, Run, Segment, SplitInfo
+from ibstore.store import LayerInfo, Run, Segment, SplitInfo
 from ibstore.store.probe import integer_labels
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _layers(run: Run, waist: Waist, wanted: Sequence[str] | None) -> list[LayerI
             asked = f"waist {waist.name!r} narrows" if wanted is None else "--layer asks for"
             raise UnknownNameError(
                 f"{asked} layer {name!r}, which run {run.name!r} does not have; it has {', '.join(has)}: choose among "
-                "them with --layer, or give another waist"
+                "them with --layer, other runs with --run, or give another waist"
             )
         if waist.recipe(name) is None:
             raise UnknownNameError(
@@ -155,6 +155,8 @@ def compute(todo: Sequence[Task], parts: Parts, emit: Emit) -> None:
         return
     from ibstore.analyze.sql.counts import KeyCounter
 
+    for task in {(task.split.data, task.waist.x): task for task in missing}.values():
+        _reduced_x(task)  # refuses a recipe that does not fit the input before anything is computed
     with KeyCounter() as counter:
         loaded = fitted = None
         for done, task in enumerate(missing):
@@ -171,12 +173,13 @@ def compute(todo: Sequence[Task], parts: Parts, emit: Emit) -> None:
 def _load_probe(counter: "KeyCounter", task: Task) -> None:
     probe = task.run.probe(task.split)
     labels = probe.labels()
-    x = _reduced_x(probe, task)
+    x = _reduced_x(task)
     y = None if labels is None else integer_labels(labels)
     counter.load_probe(probe.samples(), y, encode(x, fit(task.waist.x, [x])))
 
 
-def _reduced_x(probe: ProbeReader, task: Task) -> Reduced:
+def _reduced_x(task: Task) -> Reduced:
+    probe = task.run.probe(task.split)
     shape, dtype = probe.x_form()
     what = f"input x of run {task.run.name!r}"
     return Reduced(probe.x_blocks, what, shape, dtype, task.split.samples, task.waist.x, remedy="mend the data")
@@ -278,6 +281,6 @@ def _part(path: Path) -> "pl.DataFrame":
     import polars as pl
 
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise unreadable(path, str(error)) from None

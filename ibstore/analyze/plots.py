@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ibstore.errors import UsageError, WriteError
+from ibstore.store import files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,6 +64,7 @@ def plane(table: "pl.DataFrame") -> "Figure":
         marks = [
             Line2D([], [], color=_colour(layers, layer), marker="o", linewidth=1.5, label=layer) for layer in layers
         ]
+        figure.suptitle(_caption(table), fontsize=11, color="#5B5B5B")
         figure.legend(handles=marks, loc="outside lower center", ncols=min(8, len(marks)), title=_epochs_title(table))
     return figure
 
@@ -85,6 +88,7 @@ def curves(table: "pl.DataFrame") -> "Figure":
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
         marks = [Line2D([], [], color="#333333", linestyle=line, label=name) for name, line in QUANTITIES.values()]
+        figure.suptitle(_caption(table), fontsize=11, color="#5B5B5B")
         figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), title=_beta_title(table))
     return figure
 
@@ -114,9 +118,11 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
     if not len(table):
         raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
     figure = KINDS[kind](table)
+    content = BytesIO()
+    with _style():
+        figure.savefig(content, format=out.suffix[1:].lower())
     try:
-        with _style():
-            figure.savefig(out)
+        files.put(out, content.getvalue())
     except OSError as error:
         raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with -o") from error
 
@@ -128,7 +134,7 @@ def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None
         colour = _colour(layers, path["layer"][0])
         shades = _shades(colour, len(path))
         later = layers.index(path["layer"][0]) / max(1, len(layers) - 1)
-        size = 140 - 104 * later  # the later the smaller: of dots in one place all are seen
+        size = 240 * 0.15**later  # the later the smaller: of dots in one place all are seen
         axis.plot(path["i_xt"], path["i_ty"], color=colour, linewidth=0.8, alpha=0.5, zorder=2)
         axis.scatter(path["i_xt"], path["i_ty"], color=shades, s=size, edgecolor="white", linewidth=0.5, zorder=3)
     axis.set_xlabel(f"I(X;T) [{unit}]")
@@ -193,8 +199,19 @@ def _shades(colour: str, count: int) -> list[tuple[float, ...]]:
     return [tuple(1 - (1 - full) * strength) for strength in strengths]
 
 
+def _caption(table: "pl.DataFrame") -> str:
+    """What is drawn: the runs (their number, where they are many), splits and samples."""
+    runs = table["run"].unique(maintain_order=True).to_list()
+    named = ", ".join(runs) if len(runs) <= COLUMNS else f"{len(runs)} runs"
+    splits = ", ".join(table["split"].unique(maintain_order=True))
+    samples = ", ".join(f"{count:,}" for count in table["n"].unique(maintain_order=True))
+    return f"{named} · {splits} · N = {samples}"
+
+
 def _epochs_title(table: "pl.DataFrame") -> str:
-    epochs = sorted(table["epoch"].to_list())
+    epochs = sorted(set(table["epoch"].to_list()))
+    if len(epochs) == 1:
+        return f"layers · epoch {epochs[0]}"
     return f"layers · epochs {epochs[0]} (light) to {epochs[-1]} (dark)"
 
 

@@ -17,6 +17,7 @@ Blocks = Callable[[], Iterable[NDArray[Any]]]
 """Called for each pass over a layer's values: blocks (sample, …), in order."""
 
 HELD_BYTES: Final = 256 << 20
+SLICE_BYTES: Final = 1 << 20
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Reduced:
     samples: int
     recipe: Recipe
     keep: bool = True
-    remedy: str = "the network diverged; leave the epoch out with --epoch"
+    remedy: str = "the network diverged; leave the epoch out with --epoch, or the run with --run"
     _kept: list[NDArray[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -70,7 +71,7 @@ class Reduced:
         keep = self.keep and self.samples * self.units * self.like.dtype.itemsize <= HELD_BYTES
         kept = []
         for block in self.blocks():
-            reduced = self._checked(self.recipe.reduce(block))
+            reduced = self._checked(_in_slices(self.recipe.reduce, block))
             if keep:
                 kept.append(np.ascontiguousarray(reduced))
             yield reduced
@@ -94,6 +95,12 @@ class Reduced:
                 f"{self.what} has NaN, which no bin holds: {self.remedy}, or count exact values (| exact)"
             )
         return block
+
+
+def _in_slices(reduce: Callable[[NDArray[Any]], NDArray[Any]], block: NDArray[Any]) -> NDArray[Any]:
+    """Reduce a few samples at a time: what is written in between stays in the processor's cache."""
+    rows = max(1, SLICE_BYTES * len(block) // max(1, block.nbytes))
+    return np.concatenate([reduce(block[start : start + rows]) for start in range(0, len(block), rows)])
 
 
 def reduced_like(recipe: Recipe, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> NDArray[Any]:
@@ -193,4 +200,5 @@ def _round_up(edges: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
         return edges
     with np.errstate(over="ignore"):  # beyond the dtype's range: ±inf, mended below where it is too low
         rounded = edges.astype(dtype)
-    return np.where(rounded < edges, np.nextafter(rounded, dtype.type(np.inf)), rounded).astype(dtype)
+        above = np.nextafter(rounded, dtype.type(np.inf))
+    return np.where(rounded < edges, above, rounded).astype(dtype)

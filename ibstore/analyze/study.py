@@ -1,5 +1,6 @@
 """A store opened for questions: `Study` analyzes under waists and answers SQL."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,8 @@ class Study:
         self,
         waists: str | Waist | Sequence[str | Waist] = "thesis-6.2",
         *,
-        runs: Sequence[str] | None = None,
-        layers: Sequence[str] | None = None,
+        runs: str | Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
         epochs: Sequence[int] | None = None,
         beta: float = 1.0,
         unit: str = "bits",
@@ -82,13 +83,16 @@ class Study:
         """
         if unit not in plane.UNITS:
             raise UsageError(f"unit {unit!r} is unknown; it is bits or nats")
+        if not math.isfinite(beta):
+            raise UsageError(f"beta is {beta}; give a finite number")
         asked = [waists] if isinstance(waists, str | Waist) else waists
         chosen = find_waists(asked, presets() | dict(known or {}))
-        todo = plane.tasks(self._runs(runs, epochs), chosen, layers, epochs)
+        named = [layers] if isinstance(layers, str) else layers
+        todo = plane.tasks(self._runs(runs, epochs), chosen, named, epochs)
         plane.check_shapes(todo)
+        plane.compute(todo, self.parts, emit)
         for waist in chosen:
             self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
-        plane.compute(todo, self.parts, emit)
         return plane.table(todo, self.parts, epochs, beta, unit)
 
     def query(self, sql: str, emit: Emit = ignore) -> "pl.DataFrame":
@@ -106,6 +110,7 @@ class Study:
 
         from ibstore.analyze.sql import sandbox, tables
 
+        sandbox.check(sql)
         todo = self._remembered(emit)
         planes = self.parts.existing("information_plane", [task.key for task in todo])
         keys = dict.fromkeys(key for task in todo for key in (task.x_key, task.key))
@@ -120,17 +125,20 @@ class Study:
             sandbox.lock(db, [*planes, *patterns])
             return sandbox.select(db, sql)
 
-    def analyzed(self) -> list[str]:
-        """Names of the waists that were asked for so far and can be read here."""
-        return [waist.name for waist in self._remembered_waists(ignore)]
+    def analyzed(self, runs: Sequence[str] | None = None) -> list[str]:
+        """Names of the waists that were asked for so far, can be read here, and fit all of ``runs``."""
+        layers = [{layer.name for layer in run.manifest.layers} for run in self._runs(runs, None)]
+        waists = self._remembered_waists(ignore)
+        return [waist.name for waist in waists if all(set(waist.layers) <= has for has in layers)]
 
     def meanings(self) -> dict[str, Waist]:
         """The presets, and every waist that was asked for so far as it is meant now."""
         return presets() | {waist.name: waist for waist in self._remembered_waists(ignore)}
 
-    def _runs(self, names: Sequence[str] | None, epochs: Sequence[int] | None) -> list[Run]:
+    def _runs(self, names: str | Sequence[str] | None, epochs: Sequence[int] | None) -> list[Run]:
         """Chosen runs, each with the epochs that are asked for."""
-        runs = [self.store.run(name) for name in names] if names else self.store.runs()
+        wanted = [names] if isinstance(names, str) else names
+        runs = [self.store.run(name) for name in wanted] if wanted else self.store.runs()
         runs = list({run.name: run for run in runs}.values())
         if not any(run.epochs for run in runs):
             raise UnknownNameError(

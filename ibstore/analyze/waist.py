@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -105,6 +106,11 @@ def preset_text() -> str:
 
 def presets() -> dict[str, Waist]:
     """Waists that ship, by name."""
+    return dict(_presets())
+
+
+@cache
+def _presets() -> dict[str, Waist]:
     return {name: Waist.of(name, texts) for name, texts in tomllib.loads(preset_text()).items()}
 
 
@@ -114,7 +120,10 @@ def find_waists(names: Iterable["str | Waist"], known: Mapping[str, Waist]) -> l
     for name in names:
         waist = name if isinstance(name, Waist) else parse_waist(name) if ":" in name else known.get(name)
         if waist is None:
-            raise UnknownNameError(f"there is no waist {name!r}{near(str(name), known)}; there are {', '.join(known)}")
+            hint = near(str(name), known) or f"; there are {', '.join(known)}"
+            raise UnknownNameError(f"there is no waist {name!r}{hint}")
+        if waist != _presets().get(waist.name, waist):
+            raise UsageError(f"{waist.name!r} is a preset and cannot mean something else; give the waist another name")
         if waist.name in found and waist != found[waist.name]:
             raise UsageError(f"two waists are called {waist.name!r}; give one of them another name")
         found[waist.name] = waist

@@ -146,6 +146,9 @@ def _parse_all(model: nn.Module, layers: Sequence[str]) -> list[LayerSpec]:
             "record every layer"
         )
     known = [path for path, _ in model.named_modules(remove_duplicate=False) if path]
+    for text in layers:
+        if not isinstance(text, str):
+            raise UsageError(f"a layer is named {text!r}; give the module's path as text, such as 'conv1' or '0'")
     parsed = [specs.parse(text) for text in layers]
     for spec in parsed:
         if spec.path not in known:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -10,6 +10,9 @@ from ibstore.errors import CaptureError
 
 Measure = Callable[[torch.Tensor, torch.Tensor], Mapping[str, torch.Tensor | float]]
 """Means over one batch, by name, from the network's output (sample, …) and the labels (sample,)."""
+
+KEYS: Final = ("run", "epoch", "step", "split")
+"""Columns that the table `epochs` has beside the metrics."""
 
 
 def by_split(split: str, given: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -30,8 +33,12 @@ def by_split(split: str, given: Mapping[str, Any]) -> dict[str, dict[str, float]
         owner, scalars = (name, value) if isinstance(value, Mapping) else (split, {name: value})
         own = found.setdefault(owner, {})
         for scalar, number in scalars.items():
-            if scalar in own:
-                raise CaptureError(f"metric {scalar!r} of split {owner!r} is given twice; give it once")
+            if str(scalar).lower() in {"", *KEYS}:
+                raise CaptureError(f"a metric cannot be called {scalar!r}, which the table `epochs` has; rename it")
+            if str(scalar).lower() in {name.lower() for name in own}:
+                raise CaptureError(
+                    f"metric {scalar!r} of split {owner!r} is given twice (in SQL case does not count); give it once"
+                )
             own[str(scalar)] = _number(scalar, number)
     return found
 

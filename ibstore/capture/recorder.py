@@ -110,7 +110,7 @@ class Recorder:
         provenance: Provenance = _UNKNOWN,
         emit: Emit = ignore,
     ) -> None:
-        _check_arguments(batch_size, y, measure)
+        _check_arguments(model, batch_size, y, measure)
         self._floating = values.floating_dtype(dtype)
         self._probe = _probe_set(x, y, sample)
         where = device_of(model) if device is None else resolve_device(device)
@@ -292,7 +292,9 @@ def _is_count(number: object) -> bool:
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) >= 0
 
 
-def _check_arguments(batch_size: int, y: Any, measure: Measure | None) -> None:
+def _check_arguments(model: object, batch_size: int, y: Any, measure: Measure | None) -> None:
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model is of type {type(model).__name__}; give a torch.nn.Module")
     if not _is_count(batch_size) or batch_size < 1:
         raise UsageError(f"batch_size is {batch_size!r}; give an integer from 1")
     if measure is not None and y is None:

@@ -31,7 +31,8 @@ def command(
     if as_json:
         sys.stdout.write(json.dumps([_record(found) for found in runs], indent=2, ensure_ascii=False) + "\n")
         return
-    sys.stdout.write(f"{store}: store format 1, {len(opened.run_names())} runs\n")
+    count = len(opened.run_names())
+    sys.stdout.write(f"{store}: store format 1, {count} run{'s' if count != 1 else ''}\n")
     for found in runs:
         sys.stdout.write(_text(found))
 
@@ -61,9 +62,9 @@ def _text(run: "Run") -> str:
     lines = [f"\nrun {run.name}"]
     lines += [f"  {name:<10} {value}" for name, value in facts.items() if value not in {None, ""}]
     lines += [f"  split      {split.name}: {split.samples} samples, data {split.data}" for split in manifest.splits]
-    lines += [
-        f"  layer      {layer.name}: {'×'.join(map(str, layer.shape)) or 'scalar'} {layer.dtype}"
-        for layer in manifest.layers
-    ]
+    for layer in manifest.layers:
+        raw, stored = run.layer_bytes(layer)
+        shape = "×".join(map(str, layer.shape)) or "scalar"
+        lines.append(f"  layer      {layer.name}: {shape} {layer.dtype}, {size(raw)} raw, {size(stored)} stored")
     lines += ["  module", *(f"    {line}" for line in manifest.module.splitlines())]
     return "\n".join(lines) + "\n"

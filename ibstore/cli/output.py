@@ -1,7 +1,10 @@
 """Tables to stdout or to a file, in one of five formats; one place for all commands."""
 
 import io
+import json
+import math
 import sys
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ibstore.errors import UsageError, WriteError
+from ibstore.store import files
 
 if TYPE_CHECKING:
     import polars as pl
@@ -62,46 +66,80 @@ def write(
     WriteError
         When the file cannot be written.
     """
-    chosen = form or (SUFFIXES.get(out.suffix.lower(), Format.TABLE) if out else Format.TABLE)
+    chosen = form or _format_of(out)
     if out is None:
         if chosen is Format.PARQUET:
             raise UsageError("parquet is no text; name a file with --out")
         sys.stdout.write(_text(frame, chosen, brief, context))
         return
     try:
-        if chosen is Format.PARQUET:
-            frame.write_parquet(out)
-        else:
-            out.write_text(_text(frame, chosen, brief, context), encoding="utf-8")
+        files.put(out, _content(frame, chosen, brief, context))
     except OSError as error:
         raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with --out") from error
+
+
+def _format_of(out: Path | None) -> Format:
+    """Format that a file's ending says; a table on stdout."""
+    if out is None:
+        return Format.TABLE
+    if out.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{out} has no known ending; end it in {', '.join(SUFFIXES)}, or give --format")
+    return SUFFIXES[out.suffix.lower()]
+
+
+def _content(frame: "pl.DataFrame", form: Format, brief: tuple[str, ...], context: tuple[str, ...]) -> bytes:
+    if form is not Format.PARQUET:
+        return _text(frame, form, brief, context).encode()
+    content = io.BytesIO()
+    frame.write_parquet(content)
+    return content.getvalue()
 
 
 def _text(frame: "pl.DataFrame", form: Format, brief: tuple[str, ...], context: tuple[str, ...]) -> str:
     if form is Format.TABLE:
         return _table(frame, brief, context)
-    plain = _plain(frame)
-    if form is Format.CSV:
-        return plain.write_csv()
     if form is Format.JSON:
-        return plain.write_json() + "\n"
-    return _markdown(plain)
+        return _json(frame)
+    plain = _plain(frame)
+    return plain.write_csv() if form is Format.CSV else _markdown(plain)
+
+
+def _json(frame: "pl.DataFrame") -> str:
+    """A list of objects; what JSON has no number or word for becomes text."""
+    rows = [{name: _jsonable(value) for name, value in row.items()} for row in frame.iter_rows(named=True)]
+    return json.dumps(rows, ensure_ascii=False, default=str) + "\n"
+
+
+def _jsonable(value: object) -> object:
+    """The value in JSON's types: keys in hex, decimals as numbers where that is exact, NaN and infinities as null."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Decimal):
+        exact = int(value) if value == int(value) else float(value)
+        return exact if Decimal(str(exact)) == value else str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(name): _jsonable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    return value
 
 
 def _plain(frame: "pl.DataFrame") -> "pl.DataFrame":
-    """Types that every text format holds: keys in hex, lists as text, 128-bit sums as integers."""
+    """Columns that a line of text holds: keys in hex, exact decimals and nested values as text."""
     import polars as pl
 
-    casts = []
-    for name, kind in frame.schema.items():
-        column = pl.col(name)
-        if kind == pl.Binary:
-            casts.append(column.bin.encode("hex"))
-        elif isinstance(kind, pl.Decimal):
-            casts.append(column.cast(pl.Int64 if kind.scale == 0 else pl.Float64, strict=False))
-        elif kind.is_nested():
-            casts.append(column.map_elements(lambda value: str(list(value)), return_dtype=pl.String))
-    return frame.with_columns(casts)
+    kinds = frame.schema.items()
+    return frame.with_columns(
+        *(pl.col(name).bin.encode("hex") for name, kind in kinds if kind == pl.Binary),
+        *(pl.col(name).cast(pl.String) for name, kind in kinds if isinstance(kind, pl.Decimal)),
+        *(
+            pl.Series(name, [json.dumps(_jsonable(value), default=str) for value in frame[name].to_list()], pl.String)
+            for name, kind in kinds
+            if kind.is_nested()
+        ),
+    )
 
 
 def _table(frame: "pl.DataFrame", brief: tuple[str, ...], context: tuple[str, ...]) -> str:
@@ -128,8 +166,9 @@ def _table(frame: "pl.DataFrame", brief: tuple[str, ...], context: tuple[str, ..
 
 def _markdown(frame: "pl.DataFrame") -> str:
     lines = [frame.columns, [("---:" if kind.is_numeric() else "---") for kind in frame.dtypes]]
-    lines += [[_cell(value).replace("|", "\\|") for value in row] for row in frame.iter_rows()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines += [[_cell(value) for value in row] for row in frame.iter_rows()]
+    escaped = [[" ".join(cell.replace("|", "\\|").split()) for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 def _cell(value: object) -> str:

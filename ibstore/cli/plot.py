@@ -40,8 +40,8 @@ def command(
     """Draw the information plane, or each quantity against the epoch.
 
     `plane`: I(T;Y) over I(X;T), layers by colour, epochs by shade. `curves`: H(T), I(X;T), I(T;Y) and ib against
-    the epoch, layers side by side. Without --waist: every waist that was analyzed before. What is missing is
-    computed first.
+    the epoch, layers side by side. Without --waist: every waist that was analyzed before and fits the runs. What is
+    missing is computed first.
 
     **Example:** `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
     """
@@ -49,7 +49,7 @@ def command(
 
     plots.check(kind, out)
     study = Study(store, results)
-    names, known = chosen_waists(waist, waists, study.analyzed() or [DEFAULT_WAIST])
+    names, known = chosen_waists(waist, waists, study.analyzed(run) or [DEFAULT_WAIST])
     with listening(quiet) as emit:
         table = study.analyze(
             names,

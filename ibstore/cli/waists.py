@@ -1,17 +1,17 @@
 """`ibstore waists`: the presets that ship."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ibstore.cli.arguments import WaistsOption
 from ibstore.cli.output import FormatOption, OutOption, write
 
 NAME = "waists"
 
 
 def command(
-    waists: WaistsOption = None,
+    waists: Annotated[list[Path] | None, typer.Option("--waists", help="List this TOML file's waists too.")] = None,
     toml: Annotated[bool, typer.Option("--toml", help="Print the presets' TOML file, to start your own from.")] = False,
     form: FormatOption = None,
     out: OutOption = None,

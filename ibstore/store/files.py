@@ -98,6 +98,20 @@ def sweep_partial(folder: Path) -> None:
         left.unlink()
 
 
+def put(path: Path, content: bytes) -> None:
+    """Write ``content`` at ``path``, whole or not at all; a device or a pipe is written as it is."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()  # a link keeps leading to the file
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def folders(root: Path) -> list[Path]:
     """Folders directly below ``root``, by name; none where ``root`` does not exist."""
     with read_errors(root):

@@ -218,11 +218,18 @@ class Run:
     @property
     def raw_bytes(self) -> int:
         """Bytes of all committed activations before compression."""
+        return sum(self.layer_bytes(layer)[0] for layer in self.manifest.layers)
+
+    def layer_bytes(self, layer: LayerInfo) -> tuple[int, int]:
+        """Bytes of a layer in all committed epochs and splits: raw, and stored on disk."""
         import numpy as np
 
         samples = sum(split.samples for split in self.manifest.splits)
-        sample_bytes = sum(math.prod(layer.shape) * np.dtype(layer.dtype).itemsize for layer in self.manifest.layers)
-        return len(self.epochs) * samples * sample_bytes
+        raw = len(self.epochs) * samples * math.prod(layer.shape) * np.dtype(layer.dtype).itemsize
+        heads = tuple(f"{split.node}/{layer.node}/" for split in self.manifest.splits)
+        records = [segment.record.files for segment in self.segments]
+        stored = sum(info.bytes for record in records for path, info in record.items() if path.startswith(heads))
+        return raw, stored
 
     @property
     def stored_bytes(self) -> int:

@@ -30,7 +30,9 @@ from ibstore.store.schema import (
     SegmentRecord,
     SplitInfo,
     dump_files,
+    file_info,
     group,
+    load_files,
 )
 
 
@@ -83,6 +85,7 @@ def write_probe_set(path: Path, probe: ProbeSet) -> str:
             else:
                 files.remove_tree(other)
         if folder.exists():
+            _check_probe_set(folder)
             return digest
         folder.mkdir()
         store = RecordingStore.at(folder)
@@ -97,6 +100,19 @@ def write_probe_set(path: Path, probe: ProbeSet) -> str:
         files.sync_tree(folder)
         files.put_new(folder / "zarr.json", group({"files": dump_files(store.files)}))
     return digest
+
+
+def _check_probe_set(folder: Path) -> None:
+    """Refuse to build a run on a probe set whose files are not what was committed."""
+    attributes = (files.read_json(folder / "zarr.json") or {}).get("attributes", {})
+    for path, info in load_files(attributes.get("files", {})).items():
+        with files.read_errors(folder / path):
+            found = (folder / path).read_bytes() if (folder / path).exists() else b""
+        if file_info(found) != info:
+            raise DamagedError(
+                f"{folder / path}, which this run would share, is not what was committed; restore it from a copy, or "
+                "capture into another store"
+            )
 
 
 class RowWriter:
@@ -312,12 +328,19 @@ class RunWriter:
             self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} (damaged)"))
             return
         if epochs and not replace:
+            self._sweep()
             raise RunExistsError(
                 f"run {self.manifest.run!r} is already in the store with {len(epochs)} epochs "
                 f"({reader.listed(epochs)}); choose another run name, or replace it with --force (force=True)"
             )
         if epochs:
             self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} ({len(epochs)} epochs)"))
+
+    def _sweep(self) -> None:
+        """Remove what a killed writer left of segments that were never committed."""
+        for folder in files.folders(self.segments):
+            if not (folder / "zarr.json").exists():
+                files.remove_tree(folder)
 
     def segment(self, epoch: int) -> SegmentWriter:
         """Begin an epoch; what an earlier attempt left of it is swept.

@@ -51,7 +51,7 @@ def make_run(
         for name, values in first.items()
     )
     cut = nullcontext() if rows is None else patch.object(store_writer, "plan", lambda *_: rows)
-    with cut:
+    with cut, patch("os.fsync"):  # no power will be cut here
         create_store(path)
         splits = tuple(
             SplitInfo(split, escape(split), write_probe_set(path, probe), len(probe.x))

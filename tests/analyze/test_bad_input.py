@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,9 +30,15 @@ LAYERS = {
 }
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("written") / "lab.zarr", numbered(8, 5), np.arange(8) % 2, layers=LAYERS)
+
+
 @pytest.fixture
-def store(tmp_path):
-    return make_store(tmp_path / "lab.zarr", numbered(8, 5), np.arange(8) % 2, layers=LAYERS)
+def store(written, tmp_path):
+    """A store of one's own."""
+    return Path(shutil.copytree(written, tmp_path / "lab.zarr"))
 
 
 def refusal(error, store, *waists, **options):
@@ -262,7 +269,7 @@ def test_nan_names_run_layer_and_epoch_and_what_to_do(tmp_path):
     said = refusal(ValuesError, store, layers=["out"], epochs=[1])
     assert said == (
         "run 'run0', layer 'out', epoch 1 has NaN, which no bin holds: the network diverged; leave the epoch out with "
-        "--epoch, or count exact values (| exact)"
+        "--epoch, or the run with --run, or count exact values (| exact)"
     )
     assert len(Study(store).analyze([WAIST], epochs=[0])) == 2
     assert Study(store).analyze(["e: out=identity | exact"])["distinct_t"].to_list() == [8, 8]

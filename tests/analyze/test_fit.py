@@ -60,6 +60,15 @@ def test_quantiles_are_numpy_s_to_the_last_bit(held, values, levels, cuts, sampl
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["held", "streamed"])
+def test_values_are_interpolated_from_the_nearer_end_as_numpy_does(held, monkeypatch):
+    """In float64, where each way to write the interpolation rounds differently."""
+    values = np.random.default_rng(0).normal(size=(10, 3_000))
+    levels = [0.05, 0.37, 0.5, 0.63, 0.95]
+    found = quantiles(Passes(values), levels, monkeypatch, held, sampled=4)
+    np.testing.assert_array_equal(found, numpy_s(values, levels))
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "streamed"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.int32, np.int64, np.uint8, bool])
 def test_every_dtype_has_quantiles(dtype, held, monkeypatch):
     values = np.random.default_rng(0).integers(0, 100, (300, 3)).astype(dtype)
@@ -116,6 +125,23 @@ def test_a_bracket_that_misses_is_opened(kind, monkeypatch):
     found = quantiles(passes, [0.01, 0.5, 0.99], monkeypatch, held=False)
     np.testing.assert_array_equal(found, numpy_s(values, [0.01, 0.5, 0.99]))
     assert 1 + 3 < passes.made <= 1 + 3 * 3
+
+
+def test_ties_at_a_bracket_of_one_value_are_counted_once(monkeypatch):
+    values = np.repeat([0.0, 0.5, 1.0, 2.0], [6_000, 6_000, 4_000, 4_000])[:, None].astype(np.float32)
+    monkeypatch.setattr(fit, "_sample", lambda *_: np.full((5_000, 1), 0.5, np.float32))
+    found = quantiles(Passes(values), [0.1, 0.45, 0.7, 0.85], monkeypatch, held=False)
+    assert found.tolist() == [[0], [0.5], [1], [2]]
+
+
+def test_the_second_of_two_ranks_may_lie_beyond_the_bracket(monkeypatch):
+    values = np.arange(20_000, dtype=np.float32)[:, None]
+    level = 0.37
+    first = int(level * 19_999)
+    monkeypatch.setattr(fit, "_sample", lambda *_: np.full((5_000, 1), first, np.float32))
+    found = quantiles(Passes(values), [level], monkeypatch, held=False)
+    np.testing.assert_array_equal(found, numpy_s(values, [level]))
+    assert first < found.item() < first + 1
 
 
 def test_the_sample_of_a_large_layer_is_as_large_as_promised():

@@ -26,9 +26,15 @@ def values(seed, epochs=2):
 LAYERS = {"a": values(0), "b": values(1)}
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("written") / "lab.zarr", numbered(20, 2), Y, layers=LAYERS)
+
+
 @pytest.fixture
-def store(tmp_path):
-    return make_store(tmp_path / "lab.zarr", numbered(20, 2), Y, layers=LAYERS)
+def store(written, tmp_path):
+    """A store of one's own."""
+    return Path(shutil.copytree(written, tmp_path / "lab.zarr"))
 
 
 @pytest.fixture
@@ -214,7 +220,7 @@ def test_a_failure_while_writing_leaves_nothing(store, monkeypatch):
     ):
         Study(store).analyze([WAIST])
     folder = Parts.beside(store).folder
-    assert {path.name for path in files_below(folder)} == {"waists", "w.json", "patterns"}
+    assert {path.name for path in files_below(folder)} == {"patterns"}
 
 
 @pytest.mark.parametrize("table", ["patterns", "information_plane", "waists", ""])
@@ -226,7 +232,7 @@ def test_results_that_cannot_be_kept_are_told(table, store):
         WriteError, match=r"cannot keep results in .*lab.zarr.analysis: (File exists|Not a directory); "
     ):
         Study(store).analyze([WAIST])
-    with pytest.raises(WriteError, match="or name another folder with --results"):
+    with pytest.raises(WriteError, match="name another folder with --results"):
         Study(store).analyze([WAIST])
     assert (folder / table).is_file()
 
@@ -235,7 +241,7 @@ def test_results_that_cannot_be_kept_are_told(table, store):
 def test_a_folder_without_permission_is_told(store):
     store.parent.chmod(0o555)
     try:
-        with pytest.raises(WriteError, match="Permission denied; free space, or name another folder with --results"):
+        with pytest.raises(WriteError, match="Permission denied; name another folder with --results"):
             Study(store).analyze([WAIST])
     finally:
         store.parent.chmod(0o755)
@@ -247,10 +253,10 @@ def test_a_folder_without_permission_is_told(store):
     [
         (
             "waists",
-            "cannot keep results in {}: No space left on device; free space, or name another folder with --results",
+            "cannot keep results in {}: No space left on device; name another folder with --results",
         ),
         ("patterns", "DuckDB cannot write (IO Error: "),
-        ("information_plane", "cannot keep results in {}: No space left on device; free space"),
+        ("information_plane", "cannot keep results in {}: No space left on device; "),
     ],
 )
 def test_a_full_disk_is_told(table, said, store, tmp_path):

@@ -47,7 +47,7 @@ def test_x_as_the_sample_s_identity(tmp_path):
 
 
 def test_information_is_at_most_either_entropy(tmp_path):
-    layers = {f"l{units}": relu(units, 4, 200, units) for units in (1, 3, 10)}
+    layers = {f"l{units}": relu(units, 1, 200, units) for units in (1, 3, 10)}
     x = np.random.default_rng(0).integers(0, 3, (200, 3)).astype(np.float32)
     path = make_store(tmp_path / "lab.zarr", x, np.random.default_rng(1).integers(0, 4, 200), layers=layers)
     for row in analyze(path, "w: *=identity | quantile(bins=2)", "e: *=identity | exact").iter_rows(named=True):
@@ -193,6 +193,16 @@ def test_layers_that_the_waist_does_not_name_are_left_out(tmp_path):
     layers = {"a": relu(0, 1, 20, 2), "b": relu(1, 1, 20, 2)}
     path = make_store(tmp_path / "lab.zarr", numbered(20, 2), layers=layers)
     assert analyze(path, "w: b=identity | exact")["layer"].to_list() == ["b"]
+
+
+def test_waists_asked_for_together_are_those_asked_for_alone(tmp_path):
+    path = make_store(tmp_path / "lab.zarr", numbered(20, 2), np.arange(20) % 3, layers={"t": relu(0, 1, 20, 2)})
+    waists = [f"w{edge}: x=identity | threshold({edge}); t=identity | quantile(bins=3)" for edge in (2, 9, 15)]
+    together = Study(path, tmp_path / "together").analyze([*waists, "e: *=identity | exact"])
+    alone = [Study(path, tmp_path / "alone").analyze(waist) for waist in ("e: *=identity | exact", *sorted(waists))]
+    assert together.equals(pl.concat(alone))
+    assert together["distinct_x"].to_list() == [20, 2, 2, 2]
+    assert together["h_x"].n_unique() == 4
 
 
 def test_units_and_beta(tmp_path):

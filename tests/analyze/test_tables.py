@@ -182,8 +182,11 @@ def test_labels_that_are_no_integers_are_refused_and_not_cut(store, monkeypatch)
         Study(store).query("SELECT * FROM samples")
 
 
-def test_names_with_quotes_are_names(tmp_path):
-    path = tmp_path / "it's a store.zarr"
+@pytest.mark.parametrize(
+    "name", ["it's a store.zarr", "lab [1].zarr", "a*b?.zarr", "{a,b}.zarr", "ü#%41~.zarr", "a\\b.zarr"]
+)
+def test_names_with_signs_are_names(name, tmp_path):
+    path = tmp_path / name
     make_store(path, numbered(4, 2), np.arange(4), layers={"it's": relu(0, 1, 4, 2)}, run="o'clock")
     study = Study(path)
     study.analyze(["w'w: *=identity | exact"])

@@ -36,3 +36,14 @@ def test_means_weigh_batches_by_their_samples():
     means.add({"loss": 5.0}, 1)
     assert means.result() == {"loss": 2.0}
     assert Means().result() == {}
+
+
+@pytest.mark.parametrize("name", ["run", "Split", "epoch", "step", ""])
+def test_a_metric_cannot_have_the_name_of_a_column(name):
+    with pytest.raises(CaptureError, match="rename it"):
+        by_split("train", {"test": {name: 0.5}})
+
+
+def test_metrics_that_sql_cannot_tell_apart_are_refused():
+    with pytest.raises(CaptureError, match="given twice"):
+        by_split("train", {"test": {"Loss": 0.5, "loss": 0.5}})

@@ -175,3 +175,71 @@ def test_interrupt_is_no_traceback(ibstore: Command, captured: Path, monkeypatch
     done = ibstore("ls", captured)
     assert done.code == 130
     assert done.out == ""
+
+
+def test_a_preset_cannot_mean_something_else(ibstore: Command, study: list[str], tmp_path: Path) -> None:
+    done = ibstore("analyze", *study, "-q", "-w", "thesis-6.2: out=argmax | exact")
+    assert (done.code, "is a preset" in done.err) == (USAGE, True)
+    (tmp_path / "mine.toml").write_text('["thesis-6.2"]\nout = "argmax | exact"\n')
+    done = ibstore("analyze", *study, "-q", "--waists", tmp_path / "mine.toml")
+    assert (done.code, "is a preset" in done.err) == (USAGE, True)
+
+
+def test_a_waist_that_failed_is_not_remembered(ibstore: Command, study: list[str], tmp_path: Path) -> None:
+    assert ibstore("analyze", *study, "-q", "-w", "m: conv1=identity | labels").code == FAILURE
+    assert ibstore("plot", *study, "plane", "-o", tmp_path / "plane.png", "--epoch", 1).code == 0
+
+
+def test_a_window_larger_than_the_input_is_refused_before_anything_is_computed(
+    ibstore: Command, study: list[str]
+) -> None:
+    done = ibstore("analyze", *study, "-w", "m: x=maxpool(40, 40) | exact; out=argmax | exact")
+    assert done.code == USAGE
+    assert "input x" in done.err
+    assert "analyze 0/" not in done.err
+
+
+def test_a_damaged_probe_set_is_not_built_upon(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+    store = copied(captured, tmp_path)
+    (chunk,) = store.glob("data/*/x/c.*")
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 1
+    chunk.write_bytes(content)
+    done = ibstore("capture", "mnist-cnn", "--store", store, "--run", "again", "--epochs", 0, "--limit", 200)
+    assert done.code == FAILURE
+    assert str(chunk) in done.err
+    assert "again" not in ibstore("ls", store).out
+
+
+def test_a_refused_writer_sweeps_what_a_killed_one_left(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+    store = copied(captured, tmp_path)
+    torn = store / "runs/mnist-cnn-seed0/segments/0000000002/train/conv1"
+    torn.mkdir(parents=True)
+    done = ibstore("capture", "mnist-cnn", "--store", store, "--epochs", 0, "--limit", 200)
+    assert done.code == FAILURE
+    assert "0–1" in done.err
+    assert not torn.exists()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "png"])
+def test_a_failed_write_leaves_the_old_file(
+    ibstore: Command, study: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    from ibstore.store import files
+
+    command = ("plot", *study, "plane") if suffix == "png" else ("analyze", *study)
+    out = tmp_path / f"out.{suffix}"
+    ask = (*command, "-q", "-w", "thesis-6.2", "-o", out)
+    assert ibstore(*ask).code == 0
+    before = out.read_bytes()
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "x" * 300)  # a name that no file system takes
+    done = ibstore(*ask)
+    assert (done.code, "cannot write" in done.err) == (FAILURE, True)
+    assert out.read_bytes() == before
+    assert list(tmp_path.glob(".*partial")) == []
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["--beta", "nan"], "finite"), (["--out", "a.xyz"], ".csv, .json")])
+def test_more_analyze_usage(ibstore: Command, study: list[str], arguments: list[str], said: str) -> None:
+    done = ibstore("analyze", *study, "-q", *arguments)
+    assert (done.code, said in done.err) == (USAGE, True)

@@ -171,3 +171,24 @@ def test_the_installed_command_and_a_closed_pipe(captured: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_no_value_is_lost_in_text(ibstore: Command, study: list[str]) -> None:
+    sql = """
+        SELECT {'a': 1, 'b': 2} AS s, [1, 2] AS list, 12345678901234567.89::DECIMAL(38, 2) AS d, 1.5 AS short,
+               123456789012345678901234567890::HUGEINT AS huge, 'nan'::DOUBLE AS nan, 'a|b\nc' AS "x|y"
+    """
+    (row,) = json.loads(ibstore("query", *study, sql, "-q", "-f", "json").out)
+    assert row["s"] == {"a": 1, "b": 2}
+    assert row["list"] == [1, 2]
+    assert (row["d"], row["short"], row["nan"]) == ("12345678901234567.89", 1.5, None)
+    assert row["huge"] == 123456789012345678901234567890
+    (line,) = csv.DictReader(io.StringIO(ibstore("query", *study, sql, "-q", "-f", "csv").out))
+    assert json.loads(line["s"]) == {"a": 1, "b": 2}
+    assert (line["d"], line["huge"]) == ("12345678901234567.89", "123456789012345678901234567890")
+    head, _, body = ibstore("query", *study, sql, "-q", "-f", "markdown").out.splitlines()
+    assert head.replace("\\|", "").count("|") == body.replace("\\|", "").count("|")
+
+
+def test_info_has_each_layers_size(ibstore: Command, captured: Path) -> None:
+    assert "conv1: 16×14×14 float32, 4.8 MiB raw," in ibstore("info", captured).out

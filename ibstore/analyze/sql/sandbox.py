@@ -37,11 +37,16 @@ def memory(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def lock(db: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> None:
     """From now on ``db`` can read the files at ``paths`` and reach nothing else; this cannot be undone."""
-    listed = ", ".join(quoted(path) for path in paths)
+    listed = ", ".join(quoted(form) for path in paths for form in dict.fromkeys((path, pattern(path))))
     db.execute(f"SET allowed_paths = [{listed}]")
     db.execute("SET python_enable_replacements = false")
     db.execute("SET enable_external_access = false")
     db.execute("SET lock_configuration = true")
+
+
+def pattern(path: Path) -> Path:
+    """What DuckDB's ``read_parquet`` takes for this path and no other: a name may hold ``[``, ``*`` or ``?``."""
+    return Path(re.sub(r"([][*?])", r"[\1]", str(path)))
 
 
 def quoted(path: Path) -> str:
@@ -57,8 +62,8 @@ def select(db: duckdb.DuckDBPyConnection, sql: str) -> polars.DataFrame:
     QueryError
         When ``sql`` is anything else, or DuckDB refuses it (in DuckDB's words).
     """
+    check(sql)
     try:
-        check(sql)
         answer = db.sql(sql)
         frame: polars.DataFrame = answer.pl()
     except duckdb.Error as error:
@@ -73,7 +78,10 @@ def select(db: duckdb.DuckDBPyConnection, sql: str) -> polars.DataFrame:
 
 def check(sql: str) -> None:
     """Return when ``sql`` is exactly one SELECT, or a plain EXPLAIN of one; raises `QueryError`."""
-    statements = duckdb.extract_statements(sql)
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from None
     if len(statements) != 1:
         raise QueryError(
             f"a query is exactly one SELECT, this text has {len(statements)} statements; ask one at a time"

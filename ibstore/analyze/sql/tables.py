@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ibstore.analyze.parts import unreadable
-from ibstore.analyze.sql.sandbox import quoted
+from ibstore.analyze.sql.sandbox import pattern, quoted
 from ibstore.store import Run
 from ibstore.store.probe import integer_labels
 from ibstore.store.schema import Metrics
@@ -67,7 +67,7 @@ def _over_parts(db: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path],
     if not paths:
         db.execute(f"CREATE TABLE {name} ({columns})")
         return
-    listed = ", ".join(quoted(path) for path in paths)
+    listed = ", ".join(quoted(pattern(path)) for path in paths)
     try:
         db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")
     except duckdb.Error as error:
@@ -123,7 +123,7 @@ def _layers(runs: Sequence[Run]) -> Any:
 def _epochs(runs: Sequence[Run]) -> Any:
     """One row a run, epoch and split with metrics; a column for each scalar that any run recorded."""
     rows = [
-        {"run": run.name, "epoch": epoch, "step": step, "split": split, **scalars}
+        {**scalars, "run": run.name, "epoch": epoch, "step": step, "split": split}
         for run in runs
         for segment in run.segments
         for epoch, step, metrics in zip(*segment.record.scalars(), strict=True)
