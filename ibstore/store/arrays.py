@@ -105,6 +105,5 @@ def unit_dimensions(node: str, rank: int) -> list[str]:
 
 
 def open_array(folder: Path) -> "zarr.Array[Any]":
-    """Array at ``folder``, for reading, with the codecs of `zarrs`: compiled, and on all cores."""
-    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-        return zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=3)
+    """Array at ``folder``, for reading."""
+    return zarr.open_array(LocalStore(folder, read_only=True), mode="r", zarr_format=3)
