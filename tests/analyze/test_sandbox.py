@@ -225,6 +225,7 @@ def test_the_lock_alone_keeps_out(tmp_path):
             "SET lock_configuration = false",
             "SET allowed_paths = ['/']",
             "SET python_enable_replacements = true",
+            "FROM outside",
         ):
             with pytest.raises(duckdb.Error):
                 db.execute(sql)
