@@ -50,7 +50,7 @@ def counter():
         yield shared
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(x=patterns, labelled=st.booleans(), epochs=st.integers(1, 3), data=st.data(), cuts=cuts, other_cuts=cuts)
 def test_counts_are_the_counter_s(counter, x, labelled, epochs, data, cuts, other_cuts):
     n = len(x)
@@ -195,7 +195,7 @@ def experiments(draw):
     return draw(floats(n)), y, ids, x_recipe, layers, Layout(chunk, chunk * draw(st.integers(1, 3)))
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(experiments())
 def test_tables_are_the_reference_s(experiment):
     x, y, ids, x_recipe, layers, rows = experiment

@@ -19,7 +19,7 @@ N = 64
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     rng = np.random.default_rng(0)
-    layers = {name: rng.normal(size=(5, N, 4)).astype(np.float32) for name in ("z", "conv", "out")}
+    layers = {name: rng.normal(size=(3, N, 4)).astype(np.float32) for name in ("z", "conv", "out")}
     x = rng.integers(0, 2, (N, 4)).astype(np.float32)
     store = make_store(tmp_path_factory.mktemp("plots") / "lab.zarr", x, rng.integers(0, 3, N), layers=layers)
     return Study(store)
@@ -92,7 +92,7 @@ def test_layers_are_told_by_colour_and_epochs_by_shade(table):
     figure = plots.plane(table)
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["z", "conv", "out"]
-    assert legend.get_title().get_text() == "layers · epochs 0 (light) to 4 (dark)"
+    assert legend.get_title().get_text() == "layers · epochs 0 (light) to 2 (dark)"
     colours = [to_hex(mark.get_color()) for mark in legend.legend_handles]
     assert len(set(colours)) == 3
     for dots, colour in zip(figure.axes[0].collections, colours, strict=True):
@@ -123,7 +123,7 @@ def test_curves_show_every_quantity_against_the_epoch(table):
 
 def test_runs_are_drawn_over_each_other(table):
     twice = pl.concat([table, table.with_columns(run=pl.lit("other"), i_xt=pl.col("i_xt") / 2)])
-    assert len(points(plots.plane(twice).axes[0])) == 2 * 15
+    assert len(points(plots.plane(twice).axes[0])) == 2 * 9
     assert len(plots.curves(twice).axes[0].lines) == 2 * 4
 
 
@@ -189,7 +189,7 @@ def test_a_split_without_labels_does_not_hide_the_others(table, bare):
     mixed = pl.concat([table.filter(waist="a"), bare.with_columns(split=pl.lit("bare"))])
     shown = points(plots.plane(mixed).axes[0])
     assert np.isfinite(shown).all()
-    assert len(shown) == 15
+    assert len(shown) == 9
 
 
 @pytest.mark.parametrize(

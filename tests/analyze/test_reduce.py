@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import special
@@ -22,6 +22,7 @@ images = arrays.arrays(
 windows = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
+@settings(max_examples=50)
 @given(images, windows, st.integers(1, 3))
 def test_pooling_is_torch_s(values, window, depth):
     import torch

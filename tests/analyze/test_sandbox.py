@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from ibstore.analyze import Study
-from ibstore.analyze.sql import sandbox
+from ibstore.analyze.sql import sandbox, tables
 from ibstore.errors import QueryError
 
 from .stores import files_below, make_store, numbered
@@ -28,8 +28,18 @@ def study(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def locked(study, tmp_path_factory):
+    """What a query runs in, opened once for many."""
+    parts = [sorted((study.parts.folder / table).iterdir()) for table in ("information_plane", "patterns")]
+    with sandbox.memory(tmp_path_factory.mktemp("spill")) as db:
+        tables.lay(db, study.store.runs(), *parts)
+        sandbox.lock(db, [*parts[0], *parts[1]])
+        yield db
+
+
 @pytest.fixture
-def refused(study, monkeypatch, tmp_path):
+def refused(study, locked, monkeypatch, tmp_path):
     """Ask and be refused, without a trace on the disk; ``{folder}`` and ``{part}`` are filled in."""
     folder = study.store.path.parent
     part = next((study.parts.folder / "information_plane").iterdir())
@@ -40,7 +50,7 @@ def refused(study, monkeypatch, tmp_path):
     def ask(sql):
         filled = sql.replace("{folder}", str(folder)).replace("{part}", str(part))
         with pytest.raises(QueryError) as found:
-            study.query(filled)
+            sandbox.select(locked, filled)
         assert {path: path.stat().st_mtime_ns for path in files_below(folder)} == before
         assert not list(tmp_path.iterdir())
         return str(found.value)
@@ -197,6 +207,18 @@ def test_explain_analyze_is_told_what_to_write(refused):
 )
 def test_a_select_reaches_nothing_but_the_tables(sql, refused):
     assert "secret\n1" not in refused(sql)
+
+
+def test_a_query_is_asked_in_that_sandbox(study, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    secret = study.store.path.parent / "secret.csv"
+    for sql in (f"COPY runs TO '{tmp_path}/out.csv'", "SET threads = 1", f"FROM read_csv('{secret}')", "FROM outside"):
+        with pytest.raises(QueryError):
+            study.query(sql)
+    with pytest.raises(QueryError, match="file system operations are disabled"):
+        study.query(f"SELECT * FROM read_text('{secret}')")
+    assert study.query("SELECT current_setting('lock_configuration')").item()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_temporary_folder_cannot_be_written(study, tmp_path):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -93,6 +93,7 @@ def test_a_pass_that_was_broken_off_keeps_nothing():
     assert layer.reads == 2
 
 
+@settings(max_examples=50)
 @given(
     values=arrays.arrays(
         np.float32,
