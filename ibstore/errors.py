@@ -47,6 +47,14 @@ class RunBusyError(StoreError):
     """Another process is writing that run."""
 
 
+class ResumeError(UsageError):
+    """A run cannot be gone on with: its settings differ, or what its training needs is not there."""
+
+
+class SourceError(IbstoreError):
+    """Files that are to be imported cannot be read, do not fit each other, or could run code."""
+
+
 class UnknownNameError(UsageError):
     """A run, layer, epoch, waist, recipe or data set of that name does not exist."""
 

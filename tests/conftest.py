@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -43,10 +44,11 @@ def ibstore(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def captured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with one run of two epochs; tests must not change it (results go to their own folder)."""
+    """A store with one run of two epochs, a segment each; tests must not change it (results go elsewhere)."""
     from ibstore.capture.recipes import recipe
     from ibstore.capture.train import TrainSettings, train
 
     store = tmp_path_factory.mktemp("captured") / "lab.zarr"
-    train("mnist-cnn", store, settings=TrainSettings.of(recipe("mnist-cnn"), epochs=1, limit=200))
+    with patch("ibstore.store.format.layout.SEGMENT_BYTES", 1):
+        train("mnist-cnn", store, settings=TrainSettings.of(recipe("mnist-cnn"), epochs=1, limit=200))
     return store

@@ -5,14 +5,16 @@ Trainings are replaced by a store that was captured before, and the reader's own
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/waists.md", "docs/tables.md")
+PAGES = ("README.md", "docs/waists.md", "docs/tables.md", "docs/verify.md")
 
 PRELUDE = """
 import torch
@@ -22,6 +24,7 @@ model.add_module("conv1", nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()))
 model.add_module("conv2", nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReLU()))
 model.add_module("out", nn.Sequential(nn.Flatten(), nn.Linear(2 * 24 * 24, 10)))
 x, y = torch.rand(20, 1, 28, 28), torch.arange(20) % 10
+optimizer, generator = torch.optim.Adam(model.parameters()), torch.Generator()
 def train_one_epoch(model):
     return 0.5, 0.9
 """
@@ -38,8 +41,11 @@ def commands(page: str) -> list[list[str]]:
 
 @pytest.fixture
 def here(captured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that has ``lab.zarr``, and ``mine.toml`` as docs/waists.md prints it."""
-    (tmp_path / "lab.zarr").symlink_to(captured)
+    """A working folder with the stores and files that the pages speak of."""
+    for name in ("lab.zarr", "other.zarr"):
+        shutil.copytree(captured, tmp_path / name)
+    (tmp_path / "saved_activity").mkdir()
+    np.savez(tmp_path / "saved_activity" / "epoch_0.npz", fc=np.arange(60.0).reshape(20, 3))
     (tmp_path / "mine.toml").write_text(blocks("docs/waists.md", "toml")[0].replace('"encoder.0"', '"conv2"'))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -49,7 +55,7 @@ def here(captured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_commands_run(here: Path, page: str, ibstore: Command) -> None:
     for command in commands(page):
         if command[1] != "capture":
-            done = ibstore(*command[1:])
+            done = ibstore(*(word.replace("s3://", "memory://") for word in command[1:]))
             assert done.code == 0, (command, done)
 
 
@@ -86,7 +92,7 @@ def test_python_runs(here: Path, page: str, captured: Path) -> None:
 def test_pages_have_commands_and_code() -> None:
     """The patterns above find something: a changed layout of the pages must not empty these tests."""
     assert len(commands("README.md")) >= 10
-    assert [len(blocks(page, "python")) for page in PAGES] == [3, 1, 0]
+    assert [len(blocks(page, "python")) for page in PAGES] == [4, 1, 0, 0]
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

@@ -7,16 +7,14 @@ another name.
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import get_ident
 from typing import Any, Final
 
 from ibstore.errors import StoreError, WriteError
-from ibstore.store.names import escape
+from ibstore.store.format.names import escape
+from ibstore.store.places import Storage
 
 VERSION: Final = 1
 """Part of every content key: raised when the same inputs would give other numbers."""
@@ -32,68 +30,71 @@ def content_key(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def unreadable(path: Path, reason: str) -> StoreError:
+def unreadable(where: str, reason: str) -> StoreError:
     """What to raise where a part is there and cannot be read; it can always be computed again."""
     first = reason.splitlines()[0] if reason else "no reason given"
-    return StoreError(f"cannot read the results in {path} ({first}); remove it and analyze again")
+    return StoreError(f"cannot read the results in {where} ({first}); remove it and analyze again")
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The folder of a store's results."""
+    """A store's results: immutable files, whose keys are ``<table>/<content key>.parquet``."""
 
-    folder: Path
+    storage: Storage
 
     @classmethod
-    def beside(cls, store: Path) -> "Parts":
+    def beside(cls, store: Storage) -> "Parts":
         """Where a store's results lie by default: ``lab.zarr.analysis`` for ``lab.zarr``."""
-        whole = store.resolve()
-        return cls(whole.with_name(f"{whole.name}.analysis"))
+        return cls(store.beside(".analysis"))
 
-    def path(self, table: str, key: str) -> Path:
-        """Absolute path of a part."""
-        return self.folder.resolve() / table / f"{key}.parquet"
+    def existing(self, table: str, keys: Iterable[str]) -> list[str]:
+        """Those of the content keys whose parts are there, in their order."""
+        found = self.storage.files(table)
+        return [key for key in keys if f"{key}.parquet" in found]
 
-    def existing(self, table: str, keys: list[str]) -> list[Path]:
-        """Paths of those parts that are there, in the order of the keys."""
-        return [path for key in keys if (path := self.path(table, key)).exists()]
+    def read(self, table: str, key: str) -> bytes:
+        """Content of a part."""
+        return self.storage.read(_path(table, key))
 
-    @contextmanager
-    def writing(self, path: Path) -> Iterator[Path]:
-        """Give a temporary path to write; afterwards it stands at ``path``."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{get_ident()}.partial")
+    def where(self, table: str, key: str) -> str:
+        """Full name of a part, for messages."""
+        return self.storage.where(_path(table, key))
+
+    def local(self, table: str, keys: Iterable[str], scratch: Path) -> list[Path]:
+        """Parts as files of this machine: themselves, or copies in ``scratch``."""
+        return self.storage.local([_path(table, key) for key in keys], scratch)
+
+    def put(self, table: str, key: str, content: bytes) -> None:
+        """Keep a part."""
+        self._put(_path(table, key), content)
+
+    def _put(self, path: str, content: bytes) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            temporary.replace(path)
-        except OSError as error:
+            self.storage.put(path, content)
+        except WriteError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
             raise WriteError(
-                f"cannot keep results in {self.folder}: {error.strerror or error}; name another folder with "
-                "--results, or mend that"
+                f"cannot keep results in {self.storage.location}: {reason}; name another folder with --results, or "
+                "mend that"
             ) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
     def remember_waist(self, name: str, texts: Mapping[str, str]) -> None:
         """Note what a waist's name means now: queries see the results of this meaning."""
-        path = self.folder / "waists" / f"{escape(name)}.json"
-        content = json.dumps({"name": name, "recipes": dict(texts)}, indent=1)
-        try:
-            known = path.read_bytes() == content.encode()
-        except OSError:
-            known = False
-        if not known:
-            with self.writing(path) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+        path = f"waists/{escape(name)}.json"
+        content = json.dumps({"name": name, "recipes": dict(texts)}, indent=1).encode()
+        if self.storage.read_all([path]) != [content]:
+            self._put(path, content)
 
     def remembered_waists(self) -> dict[str, dict[str, str]]:
         """Recipes' texts by layer, by waist, of every waist that was ever asked for."""
-        folder = self.folder / "waists"
-        if not folder.exists():
-            return {}
+        paths = [f"waists/{name}" for name in self.storage.files("waists") if name.endswith(".json")]
         try:
-            documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+            documents = [json.loads(content) for content in self.storage.read_all(paths) if content is not None]
             return {document["name"]: document["recipes"] for document in documents}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"cannot read {folder} ({error}); remove that folder and analyze again") from None
+        except (ValueError, KeyError, TypeError) as error:
+            where = self.storage.where("waists")
+            raise StoreError(f"cannot read {where} ({error}); remove that folder and analyze again") from None
+
+
+def _path(table: str, key: str) -> str:
+    return f"{table}/{key}.parquet"

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,10 +19,10 @@ from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.parts import Parts, content_key, unreadable
 from ibstore.analyze.scan import Reduced, encode, fit, reduced_like
 from ibstore.analyze.waist import Waist
-from ibstore.errors import UnknownNameError
+from ibstore.errors import StoreError, UnknownNameError
 from ibstore.events import Emit, Event
 from ibstore.store import LayerInfo, Run, Segment, SplitInfo
-from ibstore.store.probe import integer_labels
+from ibstore.store.format.probe import integer_labels
 
 if TYPE_CHECKING:
     import polars as pl
@@ -150,7 +149,8 @@ def check_shapes(todo: Sequence[Task]) -> None:
 
 def compute(todo: Sequence[Task], parts: Parts, emit: Emit) -> None:
     """Compute the parts that are not there yet, and keep them."""
-    missing = [task for task in todo if not parts.existing("information_plane", [task.key])]
+    kept = set(parts.existing("information_plane", [task.key for task in todo]))
+    missing = [task for task in todo if task.key not in kept]
     if not missing:
         return
     from ibstore.analyze.sql.counts import KeyCounter
@@ -196,16 +196,12 @@ def _edges_over_run(task: Task) -> NDArray[np.float64] | None:
 def _compute(counter: "KeyCounter", task: Task, parts: Parts, edges: NDArray[np.float64] | None) -> None:
     counter.load_layer(_keys(task, edges))
     frame = _rows(task, counter.counts())
-    x_part = parts.path("patterns", task.x_key)
-    if not x_part.exists():
-        with parts.writing(x_part) as path:
-            counter.write_patterns("x", path, {**task.names, "layer": "x"})
-    with parts.writing(parts.path("patterns", task.key)) as path:
-        counter.write_patterns("t", path, task.names)
-    with parts.writing(parts.path("information_plane", task.key)) as path:
-        content = BytesIO()  # written by Python, whose errors are the system's: polars has others for a full disk
-        frame.write_parquet(content)
-        path.write_bytes(content.getbuffer())
+    if not parts.existing("patterns", [task.x_key]):
+        parts.put("patterns", task.x_key, counter.patterns("x", {**task.names, "layer": "x"}))
+    parts.put("patterns", task.key, counter.patterns("t", task.names))
+    content = BytesIO()
+    frame.write_parquet(content)
+    parts.put("information_plane", task.key, content.getvalue())
 
 
 def _keys(task: Task, edges: NDArray[np.float64] | None) -> Iterator[tuple[int, Iterator[NDArray[np.uint8]]]]:
@@ -262,8 +258,8 @@ def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta
     """The information plane of the tasks, whose parts are there, in the tasks' order."""
     import polars as pl
 
-    paths = parts.existing("information_plane", [task.key for task in todo])
-    stored = pl.concat([_part(path) for path in paths]) if paths else pl.DataFrame(schema=schema())
+    frames = [_part(parts, key) for key in parts.existing("information_plane", [task.key for task in todo])]
+    stored = pl.concat(frames) if frames else pl.DataFrame(schema=schema())
     if epochs is not None:
         stored = stored.filter(pl.col("epoch").is_in(list(epochs)))
     return (
@@ -277,10 +273,10 @@ def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta
     )
 
 
-def _part(path: Path) -> "pl.DataFrame":
+def _part(parts: Parts, key: str) -> "pl.DataFrame":
     import polars as pl
 
     try:
-        return pl.read_parquet(path, glob=False)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise unreadable(path, str(error)) from None
+        return pl.read_parquet(BytesIO(parts.read("information_plane", key)))
+    except (OSError, StoreError, pl.exceptions.PolarsError) as error:
+        raise unreadable(parts.where("information_plane", key), str(error)) from None

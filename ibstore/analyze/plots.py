@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ibstore.errors import UsageError, WriteError
-from ibstore.store import files
+from ibstore.store.places.disk import put_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,7 +122,7 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
     with _style():
         figure.savefig(content, format=out.suffix[1:].lower())
     try:
-        files.put(out, content.getvalue())
+        put_file(out, content.getvalue())
     except OSError as error:
         raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with -o") from error
 

@@ -1,9 +1,10 @@
 """A store opened for questions: `Study` analyzes under waists and answers SQL."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze import plane
 from ibstore.analyze.parts import Parts
@@ -11,10 +12,14 @@ from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import UnknownNameError, UsageError, WaistError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import Run, Store
+from ibstore.store.places import open_storage
 from ibstore.store.reader import listed
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+SECONDS_BETWEEN_LOOKS: Final = 2.0
 
 
 class Study:
@@ -23,9 +28,9 @@ class Study:
     Parameters
     ----------
     store
-        Path of the store.
+        Path or URL of the store.
     results
-        Folder for results; by default ``<store>.analysis``.
+        Path or URL for results; by default ``<store>.analysis``.
 
     Raises
     ------
@@ -35,7 +40,7 @@ class Study:
 
     def __init__(self, store: str | Path, results: str | Path | None = None) -> None:
         self.store = Store.open(store)
-        self.parts = Parts.beside(Path(store)) if results is None else Parts(Path(results))
+        self.parts = Parts.beside(self.store.storage) if results is None else Parts(open_storage(results))
 
     def analyze(
         self,
@@ -95,6 +100,35 @@ class Study:
             self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
         return plane.table(todo, self.parts, epochs, beta, unit)
 
+    def follow(
+        self,
+        question: "Callable[[], pl.DataFrame]",
+        runs: Sequence[str] | None = None,
+        wait: Callable[[], None] = lambda: time.sleep(SECONDS_BETWEEN_LOOKS),
+    ) -> "Iterator[pl.DataFrame]":
+        """Answers to ``question`` while the store is being written: whenever they change, until nobody writes.
+
+        Parameters
+        ----------
+        question
+            What is asked again and again, such as ``lambda: study.analyze("thesis-6.2")``.
+        runs
+            Whose writers are waited for; by default everybody's, those that begin meanwhile too.
+        wait
+            Called before looking again.
+        """
+        last = None
+        while True:
+            written = [name for name in self.store.writers() if not runs or name in runs]
+            if not written or any(run.epochs for run in self.store.runs() if not runs or run.name in runs):
+                answer = question()
+                if last is None or not answer.equals(last):
+                    yield answer
+                last = answer
+            if not written:
+                return
+            wait()
+
     def query(self, sql: str, emit: Emit = ignore) -> "pl.DataFrame":
         """Answer of one SELECT over the tables ``runs``, ``layers``, ``epochs``, ``samples``,
         ``information_plane``, ``patterns`` and ``joint_counts``.
@@ -119,10 +153,15 @@ class Study:
             emit(Event("notice", detail="nothing is analyzed yet: `ibstore analyze` fills information_plane"))
         with (
             tempfile.TemporaryDirectory(prefix="ibstore-") as spill,
+            tempfile.TemporaryDirectory(prefix="ibstore-") as scratch,
             sandbox.memory(Path(spill)) as db,
         ):
-            tables.lay(db, self.store.runs(), planes, patterns)
-            sandbox.lock(db, [*planes, *patterns])
+            plane_files, pattern_files = (
+                self.parts.local(table, keys, Path(scratch))
+                for table, keys in (("information_plane", planes), ("patterns", patterns))
+            )
+            tables.lay(db, self.store.runs(), plane_files, pattern_files)
+            sandbox.lock(db, [*plane_files, *pattern_files])
             return sandbox.select(db, sql)
 
     def analyzed(self, runs: Sequence[str] | None = None) -> list[str]:
@@ -142,7 +181,8 @@ class Study:
         runs = list({run.name: run for run in runs}.values())
         if not any(run.epochs for run in runs):
             raise UnknownNameError(
-                f"{self.store.path} has no committed epoch yet; `ibstore capture mnist-cnn --store {self.store.path}` "
+                f"{self.store.location} has no committed epoch yet; `ibstore capture mnist-cnn --store "
+                f"{self.store.location}` "
                 "records some"
             )
         for epoch in epochs or []:

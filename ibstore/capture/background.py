@@ -9,17 +9,23 @@
 """
 
 from collections.abc import Callable
-from queue import Queue
+from queue import Empty, Queue
 from threading import Thread
 from typing import Final
 
+from ibstore.capture.termination import sigterm_waits
 from ibstore.errors import WriteError
 
 QUEUE_BYTES: Final = 256 << 20
 MIN_LENGTH: Final = 2
 MAX_LENGTH: Final = 64
+IDLE_SECONDS: Final = 1.0
 
 Task = Callable[[], None]
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 def queue_length(task_bytes: int) -> int:
@@ -43,10 +49,17 @@ class BackgroundWriter:
     ----------
     length
         Tasks that may wait; `put` waits while there are as many.
+    idle
+        Run when no task has come for ``seconds``, unless one has failed.
+    last
+        Run at the end, even after a task has failed.
+    seconds
+        How long the thread waits for a task before it is idle.
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, idle: Task = nothing, last: Task = nothing, seconds: float = IDLE_SECONDS) -> None:
         self._tasks: Queue[Task | None] = Queue(length)
+        self._idle, self._last, self._seconds = idle, last, seconds
         self._error: BaseException | None = None
         self._told = False
         self._closed = False
@@ -67,15 +80,20 @@ class BackgroundWriter:
         if self._closed:
             raise WriteError("the background writer is closed; open the recorder again under another run name")
         self._raise_error()
-        self._tasks.put(task)
+        with sigterm_waits():
+            self._tasks.put(task)
 
     def close(self) -> None:
-        """Run what waits, end the thread, and raise what a task raised unless `put` did; it can be called twice."""
+        """Run what waits, end the thread, and raise what a task raised unless `put` did; it can be called twice.
+
+        All is run by the thread: a wait that is interrupted leaves it at work, and a forked child, which has no such
+        thread, touches nothing of what is its parent's.
+        """
         if not self._closed:
             self._closed = True
-            if self._thread.is_alive():  # in a forked child it is not, and nobody would empty a full queue
+            if self._thread.is_alive():  # or nobody would empty a full queue
                 self._tasks.put(None)
-            self._thread.join()
+        self._thread.join()
         if not self._told:
             self._raise_error()
 
@@ -85,13 +103,20 @@ class BackgroundWriter:
             raise self._error
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        while (task := self._next()) is not None:
             if self._error is None:
                 self._run(task)
             del task  # or its arrays would stay in memory until the next one comes
+        self._run(self._last)
+
+    def _next(self) -> Task | None:
+        try:
+            return self._tasks.get(timeout=self._seconds)
+        except Empty:
+            return self._idle
 
     def _run(self, task: Task) -> None:
         try:
             task()
         except BaseException as error:  # it belongs to whoever put the task
-            self._error = error
+            self._error = self._error or error

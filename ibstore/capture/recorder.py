@@ -1,9 +1,10 @@
 """The recorder: writes what the layers of a network say about a probe set, epoch by epoch, into a store."""
 
+import atexit
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 import numpy as np
@@ -11,21 +12,40 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ibstore.capture import hooks, values
+from ibstore.capture import hooks, room, values
+from ibstore.capture.arguments import check_arguments, is_count, probe_set
 from ibstore.capture.background import BackgroundWriter, queue_length
 from ibstore.capture.forward import ProbePass, device_of, evaluating, resolve_device
 from ibstore.capture.metrics import Means, Measure, by_split
 from ibstore.capture.provenance import Provenance, versions
 from ibstore.capture.sink import EpochSink
 from ibstore.capture.specs import LayerSpec
-from ibstore.errors import CaptureError, UsageError
+from ibstore.capture.state import Keep, State, restore
+from ibstore.capture.termination import forget_sigterm, leave_on_sigterm, sigterm_waits
+from ibstore.errors import CaptureError, ResumeError
 from ibstore.events import Emit, Event, ignore
-from ibstore.store import LayerInfo, Manifest, ProbeSet, RunWriter, SplitInfo, create_store, write_probe_set
-from ibstore.store.names import escape
-from ibstore.store.schema import Metrics
+from ibstore.store import (
+    Encoding,
+    LayerInfo,
+    Manifest,
+    RunWriter,
+    SplitInfo,
+    create_store,
+    write_probe_set,
+)
+from ibstore.store.estimate import Estimate
+from ibstore.store.format.names import escape
+from ibstore.store.format.schema import Metrics
+from ibstore.store.places import Storage, open_storage
+from ibstore.store.states import States
+
+Found = Sequence[tuple[LayerSpec, torch.Tensor]]
+"""Layers that fired on the first batch, with what they put out."""
 
 PROBE_BATCH: Final = 1000
 _UNKNOWN: Final = Provenance()
+_LOSSLESS: Final = Encoding()
+_NOTHING: Final[Keep] = MappingProxyType({})
 
 
 class Recorder:
@@ -58,15 +78,24 @@ class Recorder:
     batch_size
         Samples in a batch of the probe's forward pass; activations differ in the last bits between sizes.
     dtype
-        What floating activations are stored as: ``float16``, ``float32`` or ``float64``. Integers keep their
-        type, truth values become bytes.
+        What floating activations are rounded to: ``float16``, ``bfloat16``, ``float32`` or ``float64``; by default
+        nothing is lost. Integers keep their type, truth values become bytes.
+    encoding
+        How the numbers become bytes.
     device
         Where the network is; by default where its first parameter is.
     measure
         Takes the network's output and the labels of a batch and gives means by name, such as loss and
         accuracy. They become metrics of this split, at no second forward pass.
     force
-        Remove a run of that name first.
+        Remove a run of that name first, and begin though the space seems too small.
+    resume
+        Go on with the run of that name after its last committed epoch (`epoch` tells which), if there is one.
+    keep
+        What else the training needs to go on, by name: networks, optimizers, schedulers, generators. Their states are
+        kept with every commit, beside the store, and loaded into them on ``resume``, with torch's random numbers.
+    epochs
+        How many epochs will be recorded, where that is known: so it can be told whether there is room.
     provenance
         What else the manifest shall say of the run.
     emit
@@ -103,34 +132,64 @@ class Recorder:
         split: str = "train",
         sample: Any = None,
         batch_size: int = PROBE_BATCH,
-        dtype: str = "float32",
+        dtype: str | None = None,
+        encoding: Encoding = _LOSSLESS,
         device: str | torch.device | None = None,
         measure: Measure | None = None,
         force: bool = False,
+        resume: bool = False,
+        keep: Keep = _NOTHING,
+        epochs: int | None = None,
         provenance: Provenance = _UNKNOWN,
         emit: Emit = ignore,
     ) -> None:
-        _check_arguments(model, batch_size, y, measure)
+        check_arguments(model, batch_size, y, measure, force=force, resume=resume)
         self._floating = values.floating_dtype(dtype)
-        self._probe = _probe_set(x, y, sample)
+        self._probe = probe_set(x, y, sample)
         where = device_of(model) if device is None else resolve_device(device)
         self._pass = ProbePass(model, values.as_tensor(x), batch_size, where)
-        self._measure, self._emit = measure, emit
-        self._layers, self._infos = self._discover(layers)
-        self._split, self._last, self._closed = split, -1, False
-        manifest = self._manifest(run, provenance)
-        self._sink = self._open(Path(store), manifest, force)
-        row_bytes = sum(np.dtype(info.dtype).itemsize * int(np.prod(info.shape)) for info in self._infos.values())
+        self._measure, self._emit, self._keep = measure, emit, dict(keep)
+        State(self._keep, where).dump()  # refuses what cannot be kept
+        found = self._discover(layers)
+        self._layers, self._infos = [spec for spec, _ in found], {info.name: info for info in self._described(found)}
+        self._split, self._closed = split, False
+        rounded = any(values.rounds(tensor.dtype, self._floating) for _, tensor in found)
+        manifest = self._manifest(run, provenance, encoding, rounded=rounded)
+        storage = open_storage(store)
+        planned = room.epochs_to_come(storage, run, epochs) if resume else epochs
+        expected = self._expected(storage, found, manifest, planned)
+        if not force:
+            room.check(run, storage, expected, resume=resume)
+        writer = self._open(storage, manifest, force, resume)
         try:
-            self._background = BackgroundWriter(queue_length(row_bytes * min(batch_size, len(self._probe.x))))
+            self._recorded = writer.records()
+            self._last = self._recorded[-1].epochs[-1] if self._recorded else -1
+            if self._last >= 0 and planned != 0:
+                self._restore(writer.states)
+            row_bytes = sum(np.dtype(info.dtype).itemsize * int(np.prod(info.shape)) for info in self.layers)
+            self._sink = EpochSink(writer, split, row_bytes * len(self._probe.x))
+            length = queue_length(row_bytes * min(batch_size, len(self._probe.x)))
+            self._background = BackgroundWriter(length, self._sink.flush_when_due, self._sink.close)
         except BaseException:
-            self._sink.close()
+            writer.close()
             raise
+        leave_on_sigterm()
+        atexit.register(self.close)
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:
         """What is recorded, in execution order."""
         return tuple(self._infos.values())
+
+    @property
+    def epoch(self) -> int | None:
+        """The last epoch that was recorded, by this recorder or by the one that it goes on for; None before any."""
+        return None if self._last < 0 else self._last
+
+    @property
+    def history(self) -> list[Metrics]:
+        """Metrics of the epochs that were committed before this recorder began, in order."""
+        return [metrics for record in self._recorded for metrics in record.metrics]
 
     def record(self, epoch: int, step: int | None = None, **metrics: Any) -> Metrics:
         """Record every layer's activations of the probe set, as the network is now.
@@ -166,9 +225,14 @@ class Recorder:
         measured = {self._split: self._run_pass(int(epoch))}
         merged = {name: measured.get(name, {}) | given.get(name, {}) for name in measured | given}
         scalars = {name: own for name, own in merged.items() if own}
-        self._background.put(partial(self._sink.commit, None if step is None else int(step), scalars))
+        state = State(self._keep, self._pass.device) if self._keep else None
+        self._background.put(partial(self._sink.commit, None if step is None else int(step), scalars, state))
         self._last = int(epoch)
         return scalars
+
+    def complete(self) -> None:
+        """Say that nobody will go on with the run: what was kept for that is removed once all is committed."""
+        self._background.put(self._sink.complete)
 
     def close(self) -> None:
         """Wait until every recorded epoch is committed, and let the run go; it can be called twice.
@@ -178,11 +242,14 @@ class Recorder:
         StoreError
             When an epoch could not be written.
         """
-        self._closed = True
-        try:
-            self._background.close()
-        finally:
-            self._sink.close()
+        begun, self._closed = self._closed, True
+        with sigterm_waits():
+            try:
+                self._background.close()
+            finally:
+                if not begun:
+                    atexit.unregister(self.close)
+                    forget_sigterm()
 
     def __enter__(self) -> Self:
         return self
@@ -198,11 +265,13 @@ class Recorder:
             if late is not error:
                 error.add_note(f"and the recorder could not be closed: {late}")
 
-    def _discover(self, layers: Sequence[str] | None) -> tuple[list[LayerSpec], dict[str, LayerInfo]]:
+    def _discover(self, layers: Sequence[str] | None) -> Found:
         model, batch = self._pass.model, len(self._pass.x[: self._pass.batch_size])
         with evaluating(model):
-            found = hooks.discover(model, layers, self._pass.try_first, batch)
-        infos = [
+            return hooks.discover(model, layers, self._pass.try_first, batch)
+
+    def _described(self, found: Found) -> list[LayerInfo]:
+        return [
             LayerInfo(
                 spec.name,
                 escape(spec.name),
@@ -211,9 +280,28 @@ class Recorder:
             )
             for spec, tensor in found
         ]
-        return [spec for spec, _ in found], {info.name: info for info in infos}
 
-    def _manifest(self, run: str, provenance: Provenance) -> Manifest:
+    def _expected(self, storage: Storage, found: Found, manifest: Manifest, epochs: int | None) -> Estimate:
+        """Tell what the run will take."""
+        first = {spec.name: self._encoded(spec.name, tensor, len(tensor), 0) for spec, tensor in found}
+        expected = room.estimate(storage, first, self._probe, manifest.encoding, epochs)
+        if epochs != 0:
+            self._emit(Event("notice", detail=f"run {manifest.run!r}: {expected}"))
+        return expected
+
+    def _restore(self, states: States) -> None:
+        """Load what was kept after the last committed epoch."""
+        if not self._keep:
+            return
+        content = states.get(self._last)
+        if content is None:
+            raise ResumeError(
+                f"there is no state of the training after epoch {self._last} in {states.where()}; it was complete, or "
+                "begun without keep: leave keep out and restore the training yourself, or begin another run"
+            )
+        restore(content, self._keep, self._pass.device, states.where())
+
+    def _manifest(self, run: str, provenance: Provenance, encoding: Encoding, *, rounded: bool) -> Manifest:
         escape(run)  # refuses a name that cannot be one, before anything is written
         split = SplitInfo(self._split, escape(self._split), self._probe.digest(), len(self._probe.x))
         return Manifest(
@@ -229,15 +317,18 @@ class Recorder:
             device=self._pass.device.type,
             threads=torch.get_num_threads(),
             probe_batch=self._pass.batch_size,
+            rounding=str(self._floating).removeprefix("torch.") if rounded else None,
+            codec=encoding.codec,
+            chunk_bytes=encoding.chunk_bytes,
             settings=dict(provenance.settings),
             versions=versions(),
         )
 
-    def _open(self, store: Path, manifest: Manifest, force: bool) -> EpochSink:
-        create_store(store)
-        write_probe_set(store, self._probe)
+    def _open(self, storage: Storage, manifest: Manifest, force: bool, resume: bool) -> RunWriter:
+        create_store(storage)
+        write_probe_set(storage, self._probe)
         samples = {self._split: self._probe.sample}
-        return EpochSink(RunWriter(store, manifest, samples, replace=force, emit=self._emit), self._split)
+        return RunWriter(storage, manifest, samples, replace=force, resume=resume, emit=self._emit)
 
     def _run_pass(self, epoch: int) -> dict[str, float]:
         """Hand every batch's activations to the background thread; return what was measured."""
@@ -269,42 +360,20 @@ class Recorder:
                 f"{(samples, *info.shape)} when the run began; record the changed network under another run name"
             )
         try:
-            return values.encode(copy, dtype)
-        except OverflowError as error:
+            return values.encode(copy, self._floating)
+        except ArithmeticError as error:
             raise CaptureError(
-                f"layer {name!r} at epoch {epoch} has the value {error.args[0]:g}, beyond the largest {info.dtype} "
-                f"({torch.finfo(dtype).max:g}); record under another run name with dtype='float32' (or 'float64')"
+                f"layer {name!r} at epoch {epoch} cannot be rounded: {error}; record under another run name without "
+                "dtype (--dtype), or with a wider one"
             ) from None
 
     def _check_epoch(self, epoch: int, step: int | None) -> None:
         if self._closed:
             raise CaptureError("the recorder is closed; make a new one, under another run name, to record more")
-        if not _is_count(epoch) or not (step is None or _is_count(step)):
-            name, number = ("step", step) if _is_count(epoch) else ("epoch", epoch)
+        if not is_count(epoch) or not (step is None or is_count(step)):
+            name, number = ("step", step) if is_count(epoch) else ("epoch", epoch)
             raise CaptureError(f"{name} is {number!r}; give an integer from 0")
         if epoch == self._last:
             raise CaptureError(f"epoch {epoch} is recorded already; give every epoch a number of its own")
         if epoch < self._last:
             raise CaptureError(f"epoch {epoch} comes after epoch {self._last}; record epochs in growing order")
-
-
-def _is_count(number: object) -> bool:
-    return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) >= 0
-
-
-def _check_arguments(model: object, batch_size: int, y: Any, measure: Measure | None) -> None:
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model is of type {type(model).__name__}; give a torch.nn.Module")
-    if not _is_count(batch_size) or batch_size < 1:
-        raise UsageError(f"batch_size is {batch_size!r}; give an integer from 1")
-    if measure is not None and y is None:
-        raise UsageError("measure compares the network's output with labels, and there are none; give y")
-
-
-def _probe_set(x: Any, y: Any, sample: Any) -> ProbeSet:
-    inputs = values.as_array(x)
-    if inputs.ndim == 0:
-        raise CaptureError("x is a single number; give an array with one row a sample")
-    return ProbeSet.of(
-        inputs, None if y is None else values.as_array(y), None if sample is None else values.as_array(sample)
-    )

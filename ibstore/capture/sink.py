@@ -1,13 +1,39 @@
-"""The background thread's end of a recorder: what arrives becomes segments of a run."""
+"""The background thread's end of a recorder: what arrives becomes segments of a run.
 
-import contextlib
-from collections.abc import Mapping
-from typing import Any
+An epoch of more than half of `SEGMENT_BYTES` is a segment of its own and is written while it arrives. Smaller ones
+are gathered until a segment is full or `SECONDS` have passed, so that a tiny network's thousands of epochs are
+few files; what is gathered is committed at the end.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
-from ibstore.store.schema import Metrics
-from ibstore.store.writer import RunWriter, SegmentWriter
+from ibstore.capture.state import State
+from ibstore.errors import StoreError
+from ibstore.store import RunWriter, SegmentWriter
+from ibstore.store.format.layout import epochs_per_segment
+from ibstore.store.format.schema import Metrics
+
+SECONDS: Final = 30.0
+"""What a kill may cost of a network whose epochs are gathered."""
+
+Batch = Mapping[str, NDArray[Any]]
+"""Activations (sample, …) by layer name."""
+
+
+@dataclass
+class _Epoch:
+    """An epoch in memory."""
+
+    number: int
+    batches: list[Batch] = field(default_factory=list)
+    step: int | None = None
+    metrics: Metrics = field(default_factory=dict)
 
 
 class EpochSink:
@@ -21,42 +47,103 @@ class EpochSink:
         Writer of the run; the sink closes it.
     split
         Name of the split.
+    epoch_bytes
+        Bytes of an epoch's activations.
+    seconds
+        After which gathered epochs are written.
+    clock
+        Tells the seconds.
     """
 
-    def __init__(self, writer: RunWriter, split: str) -> None:
-        self._writer = writer
-        self._split = split
+    def __init__(
+        self,
+        writer: RunWriter,
+        split: str,
+        epoch_bytes: int,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer, self._split = writer, split
+        self._capacity = epochs_per_segment(epoch_bytes)
+        self._seconds, self._clock = seconds, clock
         self._segment: SegmentWriter | None = None
+        self._epoch: _Epoch | None = None
+        self._gathered: list[_Epoch] = []
+        self._since = 0.0
+        self._state: State | None = None
 
     def begin(self, epoch: int) -> None:
-        """Open the segment of ``epoch``."""
+        """Expect the batches of ``epoch``."""
         self._discard()
-        self._segment = self._writer.segment(epoch)
+        self._epoch = _Epoch(epoch)
+        if self._capacity == 1:
+            self._segment = self._writer.segment(epoch)
 
-    def append(self, batch: Mapping[str, NDArray[Any]]) -> None:
-        """Take a batch: activations (sample, …) by layer name."""
-        for layer, rows in batch.items():
-            self._opened().append(self._split, layer, rows)
+    def append(self, batch: Batch) -> None:
+        """Take a batch."""
+        if self._segment is None:
+            self._opened().batches.append(batch)
+            self.flush_when_due()
+        else:
+            _write(self._segment, self._split, batch)
 
-    def commit(self, step: int | None, metrics: Metrics) -> None:
-        """Make the epoch exist."""
-        self._opened().commit(step, metrics)
+    def commit(self, step: int | None, metrics: Metrics, state: State | None = None) -> None:
+        """Make the epoch exist, with the state of its training; at once, or together with others."""
+        epoch, self._epoch = self._opened(), None
+        epoch.step, epoch.metrics, self._state = step, metrics, state
+        if not self._gathered:
+            self._since = self._clock()
+        self._gathered.append(epoch)
+        self.flush_when_due()
+
+    def flush_when_due(self) -> None:
+        """Commit what is gathered when it fills a segment or has waited long enough."""
+        if self._gathered and (len(self._gathered) >= self._capacity or self._clock() - self._since >= self._seconds):
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit what is gathered."""
+        if not self._gathered:
+            return
+        epochs, self._gathered = self._gathered, []
+        self._segment = self._segment or self._writer.segment(*[epoch.number for epoch in epochs])
+        for epoch in epochs:
+            for batch in epoch.batches:
+                _write(self._segment, self._split, batch)
+        last = epochs[-1].number
+        if self._state is not None:
+            self._writer.states.put(last, self._state.dump())
+        self._segment.commit([epoch.step for epoch in epochs], [epoch.metrics for epoch in epochs])
         self._segment = None
+        if self._state is not None:
+            self._writer.states.drop(keep=last)
 
     def close(self) -> None:
-        """Discard what is unfinished and let the run go."""
+        """Commit what is gathered, discard what is unfinished and let the run go."""
         try:
-            with contextlib.suppress(OSError):  # the next writer sweeps it; an error of the writing says more
-                self._discard()
+            self.flush()
         finally:
+            with suppress(StoreError):  # the next writer sweeps it; an error of the writing says more
+                self._discard()
             self._writer.close()
 
-    def _opened(self) -> SegmentWriter:
-        if self._segment is None:
-            raise RuntimeError("no epoch is open")
-        return self._segment
+    def complete(self) -> None:
+        """Commit what is gathered; nobody will go on with the run."""
+        self.flush()
+        self._writer.states.drop()
+
+    def _opened(self) -> _Epoch:
+        if self._epoch is None:
+            raise StoreError("no epoch was begun; begin one first")
+        return self._epoch
 
     def _discard(self) -> None:
+        self._epoch = None
         if self._segment is not None:
             segment, self._segment = self._segment, None
             segment.discard()
+
+
+def _write(segment: SegmentWriter, split: str, batch: Batch) -> None:
+    for layer, rows in batch.items():
+        segment.append(split, layer, rows)

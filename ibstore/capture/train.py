@@ -7,7 +7,7 @@ recorder's own pass, those of the test split from a pass over it.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,7 +25,8 @@ from ibstore.capture.recorder import PROBE_BATCH, Recorder
 from ibstore.capture.values import floating_dtype
 from ibstore.errors import UsageError
 from ibstore.events import Emit, Event, ignore
-from ibstore.store.schema import Metrics
+from ibstore.store import Encoding
+from ibstore.store.format.schema import Metrics
 
 OPTIMIZERS: Final[Mapping[str, Callable[..., torch.optim.Optimizer]]] = {"Adam": torch.optim.Adam}
 LOSSES: Final[Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]] = {
@@ -59,7 +60,9 @@ class TrainSettings:
     device
         ``auto``, ``cpu``, ``cuda``, ``cuda:1``, …
     dtype
-        What activations are stored as.
+        What activations are rounded to; None: nothing is lost.
+    encoding
+        How they become bytes.
     limit
         Train on at most the first so many samples.
     data_dir
@@ -81,7 +84,8 @@ class TrainSettings:
     lr: float
     seed: int = 0
     device: str = "auto"
-    dtype: str = "float32"
+    dtype: str | None = None
+    encoding: Encoding = field(default_factory=Encoding)
     limit: int | None = None
     data_dir: str | Path | None = None
     threads: int | None = None
@@ -107,17 +111,20 @@ class TrainSettings:
         >>> settings.epochs, settings.lr
         (3, 0.002)
         """
-        own = {field.name: getattr(recipe, field.name) for field in fields(cls) if hasattr(recipe, field.name)}
+        own = {each.name: getattr(recipe, each.name) for each in fields(cls) if hasattr(recipe, each.name)}
         return cls(**own | {name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A training that has ended: the run's name, the metrics of each epoch from 0 on, and the network."""
+    """A training that has ended: the run's name, the metrics of each epoch from 0 on, and the network.
+
+    The network is None where the run to be resumed was complete already.
+    """
 
     run: str
     history: tuple[Metrics, ...]
-    model: nn.Module
+    model: nn.Module | None
 
 
 def train(
@@ -127,6 +134,7 @@ def train(
     settings: TrainSettings | None = None,
     run: str | None = None,
     force: bool = False,
+    resume: bool = False,
     emit: Emit = ignore,
 ) -> Trained:
     """Train a recipe's network and record the untrained network and every epoch after.
@@ -142,7 +150,10 @@ def train(
     run
         Name of the run, by default ``<recipe>-seed<seed>``.
     force
-        Remove a run of that name first.
+        Remove a run of that name first, and begin though the space seems too small.
+    resume
+        Go on with the run of that name after its last committed epoch, or begin it: it ends as if it had never been
+        interrupted, bit for bit.
     emit
         Told of progress: stages ``train`` (recorded epochs, the untrained included; the detail has loss and
         accuracy), ``batches`` (of the epoch being trained) and ``record`` (samples of the epoch being recorded).
@@ -153,6 +164,8 @@ def train(
         When a name is unknown, a value is out of range or the device cannot be used.
     DatasetError
         When the data set is not to be had.
+    ResumeError
+        When the run to go on with has other settings.
     StoreError
         When the run exists or the store cannot be written; before training, as far as can be known then.
     """
@@ -173,14 +186,23 @@ def train(
             sample=data.id_train,
             batch_size=settings.probe_batch,
             dtype=settings.dtype,
+            encoding=settings.encoding,
             device=device,
             measure=trainer.measure,
             force=force,
+            resume=resume,
+            keep=trainer.kept,
+            epochs=settings.epochs + 1,
             provenance=_provenance(chosen, settings),
             emit=emit,
         )
         with recorder:
-            return Trained(name, tuple(trainer.epochs(recorder)), trainer.model)
+            complete = recorder.epoch == settings.epochs
+            if complete:
+                emit(Event("notice", detail=f"run {name!r} is complete already; there is nothing to do"))
+            history = (*recorder.history, *trainer.epochs(recorder))
+            recorder.complete()
+            return Trained(name, history, None if complete else trainer.model)
 
 
 class _Trainer:
@@ -197,10 +219,24 @@ class _Trainer:
         arrays = (data.x_train, data.y_train, data.x_test, data.y_test)
         self._x, self._y, self._x_test, self._y_test = (torch.from_numpy(array).to(device) for array in arrays)
 
+    @property
+    def kept(self) -> dict[str, Any]:
+        """What it needs to go on."""
+        return {"model": self.model, "optimizer": self.optimizer, "order": self.order, "training": self}
+
+    def state_dict(self) -> dict[str, int]:
+        """What it counts itself."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on from there."""
+        self.step = state["step"]
+
     def epochs(self, recorder: Recorder) -> Iterator[Metrics]:
         """Record the untrained network, then train and record each epoch; yield their metrics."""
         total = self.settings.epochs + 1
-        for epoch in range(total):
+        begun = 0 if recorder.epoch is None else recorder.epoch + 1
+        for epoch in range(begun, total):
             if epoch:
                 self.train_epoch(epoch)
             metrics = recorder.record(epoch, self.step, test=self.test())
@@ -249,18 +285,18 @@ def _provenance(chosen: Recipe, settings: TrainSettings) -> Provenance:
 @contextmanager
 def _reproducible(settings: TrainSettings, device: torch.device) -> Iterator[None]:
     """Seed torch, set its threads and ask for deterministic algorithms; all is put back afterwards."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only, benchmark = torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    deterministic = torch.get_deterministic_debug_mode()
     if device.type == "cuda":  # cuBLAS looks there when it is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
         try:
             torch.set_num_threads(settings.threads or threads)
-            torch.use_deterministic_algorithms(True)
+            torch.set_deterministic_debug_mode("error")
             torch.backends.cudnn.benchmark = False
             torch.manual_seed(settings.seed)
             yield
         finally:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            torch.set_deterministic_debug_mode(deterministic)
             torch.backends.cudnn.benchmark = benchmark

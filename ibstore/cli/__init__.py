@@ -4,7 +4,8 @@ import sys
 
 import typer
 
-from ibstore.cli import analyze, capture, info, ls, plot, query, waists
+from ibstore.capture.termination import CODE, Terminated
+from ibstore.cli import analyze, capture, cp, export, import_, info, ls, merge, plot, query, repair, rm, verify, waists
 from ibstore.errors import IbstoreError
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (capture, analyze, query, plot, ls, info, waists):
+for command in (capture, analyze, query, plot, ls, info, waists, import_, export, verify, repair, cp, merge, rm):
     app.command(command.NAME)(command.command)
 
 
@@ -44,12 +45,18 @@ def main() -> None:
         app(prog_name="ibstore")
     except IbstoreError as error:
         _fail(str(error), error.exit_code)
+    except Terminated as leaving:
+        _fail("; ".join(["terminated; what was committed is whole, go on with --resume", *_notes(leaving)]), CODE)
     except KeyboardInterrupt:
         _fail("interrupted; what was committed is whole", 130)
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "out of memory"
         named = f"{error.filename}: " if getattr(error, "filename", None) else ""  # type: ignore[union-attr]
         _fail(f"{named}{reason}; mend that and run the command again", 1)
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 def _fail(message: str, code: int) -> None:

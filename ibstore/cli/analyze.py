@@ -1,5 +1,13 @@
 """`ibstore analyze`: the information plane of a store."""
 
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from ibstore.cli.arguments import (
     BetaOption,
     EpochOption,
@@ -11,8 +19,11 @@ from ibstore.cli.arguments import (
     WaistsOption,
     chosen_waists,
 )
-from ibstore.cli.output import FormatOption, OutOption, QuietOption, ResultsOption, write
+from ibstore.cli.output import Format, FormatOption, OutOption, QuietOption, ResultsOption, write
 from ibstore.cli.progress import listening
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAME = "analyze"
 DEFAULT_WAIST = "thesis-6.2"
@@ -32,6 +43,9 @@ def command(
     form: FormatOption = None,
     out: OutOption = None,
     results: ResultsOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with epochs as they are committed, until nobody writes.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Compute the information plane under one or more waists.
@@ -39,6 +53,8 @@ def command(
     Narrows each recorded layer as the waist says, counts the patterns, and prints H, I(X;T) and I(T;Y) for each
     layer and epoch. Results are kept: asking again costs nothing, another waist computes only itself. `table`
     shows the columns that people look at; the other formats have all of them. Without --waist: thesis-6.2.
+    With --follow a store that is being written is looked at again and again, and rows are added as epochs are
+    committed (in a file of --out the whole table each time).
 
     **Example:** `ibstore analyze lab.zarr --waist thesis-6.2 --waist 'mine: x=maxpool(7, 7) | threshold(0.5);
     *=identity | quantile(bins=4)' --unit nats`
@@ -46,8 +62,21 @@ def command(
     from ibstore.analyze import Study
 
     names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
+    study = Study(store, results)
     with listening(quiet) as emit:
-        table = Study(store, results).analyze(
-            names, runs=run, layers=layer, epochs=epoch, beta=beta, unit=unit, known=known, emit=emit
-        )
+        question = partial(study.analyze, names, runs=run, layers=layer, epochs=epoch, beta=beta, unit=unit)
+        if follow:
+            _write_growing(study.follow(partial(question, known=known, emit=emit), run), form, out)
+            return
+        table = question(known=known, emit=emit)
     write(table, form, out, BRIEF, CONTEXT)
+
+
+def _write_growing(tables: "Iterable[pl.DataFrame]", form: Format | None, out: Path | None) -> None:
+    """Write the rows that each table has and the one before had not; to a file each table whole."""
+    last = None
+    for table in tables:
+        new = table if last is None else table.join(last, on=table.columns, how="anti", nulls_equal=True)
+        write(table if out else new, form, out, BRIEF, CONTEXT, header=last is None)
+        sys.stdout.flush()
+        last = table

@@ -8,7 +8,9 @@ import typer
 if TYPE_CHECKING:
     from ibstore.analyze import Waist
 
-StoreArgument = Annotated[Path, typer.Argument(metavar="STORE", help="Path of the store.", show_default=False)]
+StoreArgument = Annotated[
+    str, typer.Argument(metavar="STORE", help="Path or URL (s3://…, gs://…) of the store.", show_default=False)
+]
 RunOption = Annotated[list[str] | None, typer.Option("--run", help="Only this run; may be repeated.")]
 LayerOption = Annotated[list[str] | None, typer.Option("--layer", help="Only this layer; may be repeated.")]
 EpochOption = Annotated[list[int] | None, typer.Option("--epoch", help="Only this epoch; may be repeated.")]
@@ -21,6 +23,7 @@ WaistsOption = Annotated[
 ]
 BetaOption = Annotated[float, typer.Option("--beta", help="Weight of I(T;Y) in ib = I(X;T) − beta · I(T;Y).")]
 UnitOption = Annotated[str, typer.Option("--unit", help="bits or nats.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 
 
 def chosen_waists(

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from ibstore.cli.output import QuietOption
-from ibstore.cli.progress import listening, size
+from ibstore.cli.progress import listening
+from ibstore.errors import UsageError
+from ibstore.store.format.layout import size
 
 NAME = "capture"
 
@@ -15,7 +17,7 @@ def command(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="What to train, such as mnist-cnn.", show_default=False)
     ],
-    store: Annotated[Path, typer.Option("--store", help="Path of the store; made where there is none.")],
+    store: Annotated[str, typer.Option("--store", help="Path or URL of the store; made where there is none.")],
     run: Annotated[str | None, typer.Option("--run", help="Name of the run; by default RECIPE-seedSEED.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="mnist-sample (embedded) or mnist.")] = None,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder with a data set's files.")] = None,
@@ -26,9 +28,18 @@ def command(
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data order.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
     threads: Annotated[int | None, typer.Option("--threads", help="torch's threads.")] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, float16 or float64.")] = "float32",
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Round to float16, bfloat16 or float32; by default nothing is lost.")
+    ] = None,
+    codec: Annotated[str, typer.Option("--codec", help="zstd, zstd:LEVEL, lz4 or none; all lossless.")] = "zstd:1",
+    chunk_bytes: Annotated[int, typer.Option("--chunk-bytes", help="Bytes of a chunk before compression.")] = 4194304,
     probe_batch: Annotated[int, typer.Option("--probe-batch", help="Samples in a recorded batch.")] = 1000,
-    force: Annotated[bool, typer.Option("--force", help="Remove a run of that name first.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Remove a run of that name first; begin though space is short.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last committed epoch, bit for bit.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train a recipe and record every layer, from the untrained network (epoch 0) to the last epoch.
@@ -41,7 +52,10 @@ def command(
     """
     from ibstore.capture.recipes import recipe as find_recipe
     from ibstore.capture.train import TrainSettings, train
+    from ibstore.store import Encoding
 
+    if force and resume:
+        raise UsageError("--force begins anew and --resume goes on; give one of them")
     settings = TrainSettings.of(
         find_recipe(recipe),
         dataset=dataset,
@@ -54,15 +68,16 @@ def command(
         device=device,
         threads=threads,
         dtype=dtype,
+        encoding=Encoding(codec, chunk_bytes),
         probe_batch=probe_batch,
     )
     with listening(quiet) as emit:
-        trained = train(recipe, store, settings=settings, run=run, force=force, emit=emit)
+        trained = train(recipe, store, settings=settings, run=run, force=force, resume=resume, emit=emit)
     if not quiet:
         _tell(store, trained.run)
 
 
-def _tell(store: Path, name: str) -> None:
+def _tell(store: str, name: str) -> None:
     from ibstore.store import Store
 
     run = Store.open(store).run(name)

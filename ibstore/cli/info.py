@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ibstore.cli.arguments import StoreArgument
-from ibstore.cli.progress import size
+from ibstore.store.format.layout import size
 
 if TYPE_CHECKING:
     from ibstore.store.reader import Run
@@ -56,6 +56,8 @@ def _text(run: "Run") -> str:
         "optimizer": manifest.optimizer,
         "device": f"{manifest.device}, {manifest.threads} threads",
         "probe": f"batches of {manifest.probe_batch}, {manifest.mode} mode",
+        "encoding": f"{manifest.codec}, chunks of {size(manifest.chunk_bytes)}",
+        "rounded to": manifest.rounding,
         "settings": ", ".join(f"{name}={value}" for name, value in manifest.settings.items()),
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
     }

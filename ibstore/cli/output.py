@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ibstore.errors import UsageError, WriteError
-from ibstore.store import files
+from ibstore.store.places.disk import put_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,7 +43,7 @@ FormatOption = Annotated[
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notices.")]
 ResultsOption = Annotated[
-    Path | None, typer.Option("--results", help="Folder for kept results; by default STORE.analysis.")
+    str | None, typer.Option("--results", help="Path or URL for kept results; by default STORE.analysis.")
 ]
 
 
@@ -53,11 +53,14 @@ def write(
     out: Path | None,
     brief: tuple[str, ...] = (),
     context: tuple[str, ...] = (),
+    *,
+    header: bool = True,
 ) -> None:
     """Write a table.
 
     ``brief`` names the columns that people look at: the only ones that ``table`` shows. Those of ``context``
-    that have one value in all rows are said once above it.
+    that have one value in all rows are said once above it. Without ``header`` CSV on stdout goes on where the last
+    table ended.
 
     Raises
     ------
@@ -70,10 +73,11 @@ def write(
     if out is None:
         if chosen is Format.PARQUET:
             raise UsageError("parquet is no text; name a file with --out")
-        sys.stdout.write(_text(frame, chosen, brief, context))
+        text = _text(frame, chosen, brief, context)
+        sys.stdout.write(text if header or chosen is not Format.CSV else text.partition("\n")[2])
         return
     try:
-        files.put(out, _content(frame, chosen, brief, context))
+        put_file(out, _content(frame, chosen, brief, context))
     except OSError as error:
         raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with --out") from error
 

@@ -59,17 +59,3 @@ def _lines() -> Emit:
             typer.echo(f"{event.stage} {event.done}/{event.total} {event.detail}".rstrip(), err=True)
 
     return emit
-
-
-def size(count: int) -> str:
-    """Bytes for people, in powers of 1024.
-
-    >>> size(0), size(1536), size(3 << 30)
-    ('0 B', '1.5 KiB', '3.0 GiB')
-    """
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:  # noqa: PLR2004  (the next unit)
-            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

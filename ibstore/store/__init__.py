@@ -7,28 +7,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ibstore.store.probe import ProbeSet
+    from ibstore.store.create import create_store, write_probe_set
+    from ibstore.store.format.encoding import Encoding
+    from ibstore.store.format.probe import ProbeSet
+    from ibstore.store.format.schema import LayerInfo, Manifest, SegmentRecord, SplitInfo
     from ibstore.store.reader import ProbeReader, Run, Segment, Store
-    from ibstore.store.schema import LayerInfo, Manifest, SegmentRecord, SplitInfo
-    from ibstore.store.writer import RunWriter, SegmentWriter, create_store, write_probe_set
+    from ibstore.store.segment import SegmentWriter
+    from ibstore.store.writer import RunWriter
 
 _HOMES: Final = {
-    "LayerInfo": "schema",
-    "Manifest": "schema",
+    "Encoding": "format.encoding",
+    "LayerInfo": "format.schema",
+    "Manifest": "format.schema",
     "ProbeReader": "reader",
-    "ProbeSet": "probe",
+    "ProbeSet": "format.probe",
     "Run": "reader",
     "RunWriter": "writer",
     "Segment": "reader",
-    "SegmentRecord": "schema",
-    "SegmentWriter": "writer",
-    "SplitInfo": "schema",
+    "SegmentRecord": "format.schema",
+    "SegmentWriter": "segment",
+    "SplitInfo": "format.schema",
     "Store": "reader",
-    "create_store": "writer",
-    "write_probe_set": "writer",
+    "create_store": "create",
+    "write_probe_set": "create",
 }
 
 __all__ = [
+    "Encoding",
     "LayerInfo",
     "Manifest",
     "ProbeReader",

@@ -1,25 +1,25 @@
-"""Committed arrays, read a shard at a time and checked against the files that their commit record names.
+"""Committed arrays, read a shard at a time and checked against what their commit record says of each file."""
 
-Zarr takes a missing chunk for one full of fill values: so a file is looked at before and after it is read.
-"""
-
+import os
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ibstore.errors import DamagedError
-from ibstore.store import files
-from ibstore.store.schema import Files, file_info
+from ibstore.store.format.schema import Files, file_info
+from ibstore.store.places import RECORD, Storage
 
 if TYPE_CHECKING:
     import numpy as np
     import zarr
     from numpy.typing import NDArray
 
-RECORD: Final = "zarr.json"
+THREADS: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""Shards that are decoded side by side: as many are in memory, and one more."""
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,27 @@ class CommittedArray:
 
     Parameters
     ----------
-    folder
-        Of the array.
+    storage, key
+        Where it is.
     committed
-        Its files by path relative to ``folder``.
+        Its files by path relative to ``key``.
     what
         What it is, in words, for messages.
     remedy
         What to do when it is damaged.
     """
 
-    folder: Path
+    storage: Storage
+    key: str
     committed: Files
     what: str
     remedy: str
 
     @classmethod
-    def of(cls, group: Path, path: str, committed: Files, what: str, remedy: str) -> Self:
+    def of(cls, storage: Storage, group: str, path: str, committed: Files, what: str, remedy: str) -> Self:
         """Array at ``path`` below the group whose commit record names the files ``committed``."""
         own = {file.removeprefix(f"{path}/"): info for file, info in committed.items() if file.startswith(f"{path}/")}
-        return cls(group / path, own, what, remedy)
+        return cls(storage, f"{group}/{path}", own, what, remedy)
 
     def form(self) -> "tuple[tuple[int, ...], np.dtype[Any]]":
         """Shape and dtype."""
@@ -55,70 +56,103 @@ class CommittedArray:
         return array.shape, array.dtype
 
     def whole(self) -> "NDArray[Any]":
-        """All of it, for small ones."""
+        """All of it, for one-chunk arrays: coordinates."""
         import numpy as np
 
-        return np.concatenate(list(self.blocks()))
+        from ibstore.store.format.arrays import open_array
+
+        contents = {path: self._read(path) for path in self.committed}
+        for path, content in contents.items():
+            self._check_sum(path, content)
+        with self._damage(RECORD):
+            return np.asarray(open_array(contents)[...])
 
     def blocks(self, *prefix: int) -> "Iterator[NDArray[Any]]":
-        """Rows along the axis after ``prefix``, a shard at a time, the next read while the last is worked on.
+        """Rows along the axis after ``prefix``, a shard at a time, the next ones decoded while one is worked on.
 
         Raises
         ------
         DamagedError
             When a committed file is missing, truncated or altered; nothing is read if that shows beforehand.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
-        import numpy as np
+        from ibstore.store.format.shards import Shards
 
         array = self._open()
-        for path in self.committed:
-            self._check_size(path)
+        with self._damage(RECORD):
+            shards = Shards.of(array)
+        self._check_sizes()
         axis = len(prefix)
-        rows = (array.shards or array.chunks)[axis]
-        starts = range(0, array.shape[axis], rows)
+        rows, samples = shards.shard[axis], array.shape[axis]
+        again = bool(prefix) and array.shape[0] > 1
 
-        def read(start: int) -> "NDArray[Any]":
+        def block(start: int) -> "NDArray[Any]":
             units = (0,) * (array.ndim - axis - 1)
-            path = array.metadata.encode_chunk_key((*prefix, start // rows, *units))
-            index: tuple[int | slice, ...] = (*prefix, slice(start, start + rows))
+            path = array.metadata.encode_chunk_key((*(0,) * axis, start // rows, *units))
+            content = self._read(path, again=again)
             with self._damage(path):
-                block = np.asarray(array[index])
-            self._check_size(path)
-            return block
+                return shards.decode(content, prefix, min(rows, samples - start))
 
-        with ThreadPoolExecutor(1) as ahead:
-            pending = deque(ahead.submit(read, start) for start in starts[:1])
-            for start in starts[1:]:
-                pending.append(ahead.submit(read, start))
+        with ThreadPoolExecutor(THREADS) as pool:
+            pending = deque(pool.submit(block, start) for start in range(0, min(samples, rows * THREADS), rows))
+            for start in range(rows * THREADS, samples, rows):
                 yield pending.popleft().result()
-            yield from (last.result() for last in pending)
+                pending.append(pool.submit(block, start))
+            while pending:
+                yield pending.popleft().result()
+
+    def check(self, path: str) -> None:
+        """Return when a file is what was committed, to the last bit; DamagedError says what it is instead."""
+        self._check_sum(path, self._read(path))
 
     def _open(self) -> "zarr.Array[Any]":
         """Array as its metadata says, which have no checksum of their own."""
-        from ibstore.store.arrays import open_array
+        from ibstore.store.format.arrays import open_array
 
+        content = self._read(RECORD)
+        self._check_sum(RECORD, content)
         with self._damage(RECORD):
-            content = (self.folder / RECORD).read_bytes()
-            if file_info(content) != self.committed.get(RECORD):
-                raise ValueError("it is not what was committed")
-            return open_array(self.folder)
+            return open_array({RECORD: content})
 
-    def _check_size(self, path: str) -> None:
+    def _read(self, path: str, *, again: bool = False) -> bytes:
+        """Content of a file, of the size that was committed; ``again`` when it will be asked for soon."""
         with self._damage(path):
-            size, due = (self.folder / path).stat().st_size, self.committed[path].bytes
-            if size != due:
-                raise ValueError(f"it has {size} bytes instead of {due}")
+            key = f"{self.key}/{path}"
+            content = _read_once(self.storage, key, self.committed[path].sha256) if again else self.storage.read(key)
+            self._check_size(path, len(content))
+            return content
+
+    def _check_size(self, path: str, size: int) -> None:
+        due = self.committed[path].bytes
+        if size != due:
+            raise ValueError(f"it has {size} bytes instead of {due}")
+
+    def _check_sizes(self) -> None:
+        found = self.storage.files(self.key)
+        for path in self.committed:
+            with self._damage(path):
+                if path not in found:
+                    raise FileNotFoundError(path)
+                self._check_size(path, found[path])
+
+    def _check_sum(self, path: str, content: bytes) -> None:
+        with self._damage(path):
+            if file_info(content) != self.committed[path]:
+                raise ValueError("it is not what was committed")
 
     @contextmanager
     def _damage(self, path: str) -> Iterator[None]:
         """The many ways to find that a file's bytes are not right, as one error that names the file."""
+        where = self.storage.where(f"{self.key}/{path}")
         try:
-            with files.read_errors(self.folder / path):
-                yield
+            yield
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise DamagedError(f"{self.what}: {self.folder / path} is missing; {self.remedy}") from error
+            raise DamagedError(f"{self.what}: {where} is missing; {self.remedy}") from error
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DamagedError(f"{self.what}: {self.folder / path} cannot be read ({reason}); {self.remedy}") from error
+            raise DamagedError(f"{self.what}: {where} cannot be read ({reason}); {self.remedy}") from error
+
+
+@lru_cache(maxsize=2)
+def _read_once(storage: Storage, key: str, checksum: str) -> bytes:  # noqa: ARG001  (other content, other call)
+    """Content of a file that will be asked for again: one shard holds every epoch of a segment with many."""
+    return storage.read(key)

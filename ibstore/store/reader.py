@@ -3,25 +3,36 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibstore.errors import DamagedError, NewerFormatError, NotAStoreError, UnknownNameError
-from ibstore.store import files
 from ibstore.store.committed import CommittedArray
-from ibstore.store.names import escape, segment_name, unescape
-from ibstore.store.schema import FORMAT, Files, LayerInfo, Manifest, SegmentRecord, SplitInfo, load_files
+from ibstore.store.format.names import escape, segment_name, unescape
+from ibstore.store.format.schema import (
+    FORMAT,
+    Files,
+    LayerInfo,
+    Manifest,
+    SegmentRecord,
+    SplitInfo,
+    group_attributes,
+    load_files,
+    unchecked_attributes,
+)
+from ibstore.store.places import RECORD, Storage, open_storage
+from ibstore.store.places.lease import LEASE, Holder, holder_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 
-def check_store(path: Path) -> None:
-    """Return when ``path`` holds a store that this ibstore can read.
+def check_store(storage: Storage) -> None:
+    """Return when there is a store that this ibstore can read.
 
     Raises
     ------
@@ -32,68 +43,91 @@ def check_store(path: Path) -> None:
     DamagedError
         When its mark cannot be read.
     """
-    with files.read_errors(path):
-        if not path.exists():
-            raise NotAStoreError(f"there is no store at {path}; `ibstore capture mnist-cnn --store {path}` makes one")
-    attributes = _attributes(path)
-    version = attributes.get("ibstore_format") if attributes is not None else None
+    place = storage.location
+    if not storage.exists():
+        raise NotAStoreError(f"there is no store at {place}; `ibstore capture mnist-cnn --store {place}` makes one")
+    try:
+        content = storage.read(RECORD)
+    except FileNotFoundError:
+        raise NotAStoreError(f"{place} is no ibstore store (it has no zarr.json); give a store's path") from None
+    except NotADirectoryError:
+        raise NotAStoreError(f"{place} is no ibstore store (it is a file); give a store's path") from None
+    # first of all, since a later format's checksum may be another
+    version = _parsed(storage, "", content, unchecked_attributes).get("ibstore_format")
     if not isinstance(version, int):
-        lack = "it has no zarr.json" if attributes is None else "its zarr.json has no ibstore_format"
-        fact = lack if path.is_dir() else "it is a file"
-        raise NotAStoreError(f"{path} is no ibstore store ({fact}); give a store's path")
+        lack = "its zarr.json has no ibstore_format"
+        raise NotAStoreError(f"{place} is no ibstore store ({lack}); give a store's path")
     if version > FORMAT:
         raise NewerFormatError(
-            f"{path} has store format {version}, this ibstore reads up to {FORMAT}; install a newer ibstore"
+            f"{place} has store format {version}, this ibstore reads up to {FORMAT}; install a newer ibstore"
         )
+    _parsed(storage, "", content)
 
 
-def _attributes(folder: Path) -> dict[str, Any] | None:
-    """Attributes of the group at ``folder``; None where no group was committed."""
-    record = folder / "zarr.json"
+def _attributes(storage: Storage, key: str) -> dict[str, Any] | None:
+    """Attributes of the group at ``key``; None where no group was committed."""
+    (content,) = storage.read_all([f"{key}/{RECORD}"])
+    return None if content is None else _parsed(storage, key, content)
+
+
+def _parsed(
+    storage: Storage, key: str, content: bytes, parse: Callable[[bytes], dict[str, Any]] = group_attributes
+) -> dict[str, Any]:
     try:
-        with files.read_errors(record):
-            document = files.read_json(record)
+        return parse(content)
     except ValueError as error:  # JSON and UTF-8 errors are ValueErrors
-        raise DamagedError(f"{record} is no readable group record ({error}); restore it from a copy") from None
-    if document is None:
-        return None
-    attributes = document.get("attributes", {})
-    if not isinstance(attributes, dict):
-        raise DamagedError(f"{record} is no group record (its attributes are no object); restore it from a copy")
-    return attributes
+        where = storage.where(f"{key}/{RECORD}".lstrip("/"))
+        raise DamagedError(f"{where} is no readable group record ({error}); restore it from a copy") from None
 
 
-def committed_epochs(run: Path) -> list[int]:
-    """Epochs with a commit record in the run's folder ``run``, in order."""
-    return [epoch for segment in _segments(run) for epoch in segment.record.epochs]
+def segments_of(storage: Storage, run: str, damaged: Callable[[DamagedError], None] | None = None) -> "list[Segment]":
+    """Committed segments of the run at the key ``run``, in the order of their epochs.
 
-
-def _segments(run: Path) -> "list[Segment]":
+    A record that cannot be read is an error, unless somebody will be told of it: ``damaged``.
+    """
+    keys = [f"{run}/segments/{name}" for name in storage.folders(f"{run}/segments")]
+    contents = storage.read_all(f"{key}/{RECORD}" for key in keys)
     found = []
-    for folder in files.folders(run / "segments"):
-        attributes = _attributes(folder)
-        if attributes is not None:
-            record = _load(SegmentRecord.load, attributes, folder)
-            if folder.name != segment_name(record.epochs[0]):
-                raise DamagedError(f"{folder} says that it holds epoch {record.epochs[0]}; restore it from a copy")
-            found.append(Segment(folder, record))
-    return found
+    for key, content in zip(keys, contents, strict=True):
+        if content is not None:
+            try:
+                found.append(_segment(storage, key, content))
+            except DamagedError as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+    return sorted(found, key=lambda segment: segment.record.epochs)
 
 
-def _load(load: Any, attributes: dict[str, Any], folder: Path) -> Any:
+def _segment(storage: Storage, key: str, content: bytes) -> "Segment":
+    record = _load(SegmentRecord.load, _parsed(storage, key, content), storage, key)
+    if key.rpartition("/")[2] != segment_name(record.epochs[0]):
+        raise DamagedError(f"{storage.where(key)} says that it holds epoch {record.epochs[0]}; restore it from a copy")
+    return Segment(storage, key, record)
+
+
+def manifest_of(storage: Storage, run: str) -> Manifest | None:
+    """Manifest of the run at the key ``run``; None where there is no run."""
+    attributes = _attributes(storage, run)
+    return None if attributes is None else _load(Manifest.load, attributes, storage, run)
+
+
+def _load(load: Any, attributes: dict[str, Any], storage: Storage, key: str) -> Any:
     try:
         return load(attributes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        where = storage.where(f"{key}/{RECORD}")
         raise DamagedError(
-            f"{folder / 'zarr.json'} lacks what format {FORMAT} has there ({error!r}); restore it from a copy"
+            f"{where} lacks what format {FORMAT} has there ({error!r}); restore it from a copy"
         ) from None
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A committed segment: its folder and its commit record."""
+    """A committed segment: where it is, and its commit record."""
 
-    folder: Path
+    storage: Storage
+    key: str
     record: SegmentRecord
 
     @property
@@ -110,16 +144,17 @@ class Segment:
         ]
 
     def blocks(self, split: SplitInfo, layer: LayerInfo, epoch: int) -> "Iterator[NDArray[Any]]":
-        """Activations of one epoch, (sample, …), in order, a shard at a time (64 MiB at most).
+        """Activations of one epoch, (sample, …), in order, a shard at a time (32 MiB, or what was chosen).
 
         Raises
         ------
         DamagedError
             When a committed file is missing, truncated or altered.
         """
-        what = f"layer {layer.name!r}, epoch {epoch}"
+        what = f"run {unescape(self.key.split('/')[1])!r}, layer {layer.name!r}, epoch {epoch}"
         remedy = "restore it from a copy, or leave that epoch out with --epoch"
-        array = CommittedArray.of(self.folder, f"{split.node}/{layer.node}", self.record.files, what, remedy)
+        path = f"{split.node}/{layer.node}"
+        array = CommittedArray.of(self.storage, self.key, path, self.record.files, what, remedy)
         return array.blocks(self.record.epochs.index(epoch))
 
 
@@ -127,13 +162,14 @@ class Segment:
 class ProbeReader:
     """A stored probe set: what it was named after, and its arrays."""
 
-    folder: Path
+    storage: Storage
+    key: str
     committed: Files
 
     @property
     def digest(self) -> str:
         """Name of the data."""
-        return self.folder.name
+        return self.key.rpartition("/")[2]
 
     @property
     def has_labels(self) -> bool:
@@ -164,16 +200,21 @@ class ProbeReader:
 
     def _array(self, name: str) -> CommittedArray:
         what = f"{name} of probe set {self.digest}"
-        return CommittedArray.of(self.folder, name, self.committed, what, "restore it from a copy")
+        return CommittedArray.of(self.storage, self.key, name, self.committed, what, "restore it from a copy")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it stood when it was opened: its manifest and its committed segments."""
+    """A run as it stood when it was opened: its manifest and its committed segments.
 
-    store: Path
-    folder: Path
+    Without ``damaged``, a segment's record that cannot be read is an error; with it, that is told of it, and the
+    other segments are there.
+    """
+
+    storage: Storage
+    key: str
     manifest: Manifest
+    damaged: Callable[[DamagedError], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -183,7 +224,7 @@ class Run:
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """Committed segments in the order of their epochs."""
-        return tuple(sorted(_segments(self.folder), key=lambda segment: segment.record.epochs))
+        return tuple(segments_of(self.storage, self.key, self.damaged))
 
     @property
     def epochs(self) -> list[int]:
@@ -207,13 +248,15 @@ class Run:
 
     def probe(self, split: SplitInfo) -> ProbeReader:
         """Probe set behind one of the run's splits."""
-        folder = self.store / "data" / split.data
-        attributes = _attributes(folder)
+        key = f"data/{split.data}"
+        attributes = _attributes(self.storage, key)
         if attributes is None:
             raise DamagedError(
-                f"{folder} is missing, which split {split.name!r} of run {self.name!r} needs; restore it from a copy"
+                f"{self.storage.where(key)} is missing, which split {split.name!r} of run {self.name!r} needs; "
+                "restore it from a copy"
             )
-        return ProbeReader(folder, _load(lambda found: load_files(found["files"]), attributes, folder))
+        files = _load(lambda found: load_files(found["files"]), attributes, self.storage, key)
+        return ProbeReader(self.storage, key, files)
 
     @property
     def raw_bytes(self) -> int:
@@ -238,6 +281,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """A run in a listing: what can be read of it, None where its manifest cannot, and what is damaged."""
+
+    name: str
+    run: Run | None
+    damage: tuple[DamagedError, ...]
+
+
+@dataclass(frozen=True)
 class Store:
     """A store, for reading.
 
@@ -248,21 +300,27 @@ class Store:
     ibstore.errors.NotAStoreError: there is no store at no-such.zarr; ...
     """
 
-    path: Path
+    storage: Storage
 
     @classmethod
-    def open(cls, path: "str | Path") -> "Store":
-        """Store at ``path``; raises `NotAStoreError` or `NewerFormatError`."""
-        check_store(Path(path))
-        return cls(Path(path))
+    def open(cls, location: "str | Path") -> "Store":
+        """Store at a path or a URL; raises `NotAStoreError` or `NewerFormatError`."""
+        storage = open_storage(location)
+        check_store(storage)
+        return cls(storage)
+
+    @property
+    def location(self) -> str:
+        """Where it is: a path or a URL."""
+        return self.storage.location
 
     def run_names(self) -> list[str]:
         """Names of the runs, in order; folders that ibstore did not make are passed over."""
         names = []
-        for folder in files.folders(self.path / "runs"):
-            with files.read_errors(folder), contextlib.suppress(ValueError):
-                if (folder / "zarr.json").exists():
-                    names.append(unescape(folder.name))
+        for node in self.storage.folders("runs"):
+            with contextlib.suppress(ValueError):
+                if self.storage.has(f"runs/{node}/{RECORD}"):
+                    names.append(unescape(node))
         return sorted(names)
 
     def run(self, name: str) -> Run:
@@ -270,17 +328,47 @@ class Store:
         run = self._find(name)
         if run is None:
             names = ", ".join(self.run_names()) or "none yet"
-            raise UnknownNameError(f"{self.path} has no run {name!r}; it has {names}")
+            raise UnknownNameError(f"{self.location} has no run {name!r}; it has {names}")
         return run
 
     def runs(self) -> list[Run]:
-        """All runs, in the order of their names; one that is removed at this moment is there or not."""
+        """All runs, in the order of their names; one that is removed at this moment is there or not.
+
+        Raises
+        ------
+        DamagedError
+            When a manifest cannot be read: to leave a run out in silence would change results. `listing` goes on.
+        """
         return [run for name in self.run_names() if (run := self._find(name)) is not None]
 
-    def _find(self, name: str) -> Run | None:
-        folder = self.path / "runs" / escape(name)
-        attributes = _attributes(folder)
-        return None if attributes is None else Run(self.path, folder, _load(Manifest.load, attributes, folder))
+    def listing(self) -> "list[Listed]":
+        """All runs, in the order of their names, with what of each can be read: nothing damaged hides the rest."""
+        found = []
+        for name in self.run_names():
+            damage: list[DamagedError] = []
+            try:
+                run = self._find(name, damage.append)
+            except DamagedError as error:
+                found.append(Listed(name, None, (error,)))
+                continue
+            if run is not None:
+                _ = run.segments  # tells of their damage
+                found.append(Listed(name, run, tuple(damage)))
+        return found
+
+    def writers(self) -> dict[str, Holder]:
+        """Who is writing which run at this moment, by the run's name."""
+        found = {}
+        for node in self.storage.folders("runs"):
+            with contextlib.suppress(ValueError):
+                if holder := holder_of(self.storage, f"runs/{node}/{LEASE}"):
+                    found[unescape(node)] = holder
+        return found
+
+    def _find(self, name: str, damaged: Callable[[DamagedError], None] | None = None) -> Run | None:
+        key = f"runs/{escape(name)}"
+        manifest = manifest_of(self.storage, key)
+        return None if manifest is None else Run(self.storage, key, manifest, damaged)
 
 
 def listed(numbers: list[int]) -> str:

@@ -1,13 +1,14 @@
 """Stores written from plain arrays, without a network: what the tests of the analysis ask questions to."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
+from ibstore.analyze.parts import Parts
 from ibstore.store import (
     LayerInfo,
     Manifest,
@@ -18,9 +19,11 @@ from ibstore.store import (
     create_store,
     write_probe_set,
 )
-from ibstore.store import writer as store_writer
-from ibstore.store.layout import Layout
-from ibstore.store.names import escape
+from ibstore.store import create as store_create
+from ibstore.store import segment as store_segment
+from ibstore.store.format.layout import Layout
+from ibstore.store.format.names import escape
+from ibstore.store.places import open_storage
 
 
 def make_store(path: Path, x, y=None, *, layers: Mapping[str, Any], rows: Layout | None = None, **run: Any) -> Path:
@@ -50,8 +53,7 @@ def make_run(
         LayerInfo(name, escape(name), np.shape(values)[2:], np.asarray(values).dtype.name)
         for name, values in first.items()
     )
-    cut = nullcontext() if rows is None else patch.object(store_writer, "plan", lambda *_: rows)
-    with cut, patch("os.fsync"):  # no power will be cut here
+    with cut(rows), patch("os.fsync"):  # no power will be cut here
         create_store(path)
         splits = tuple(
             SplitInfo(split, escape(split), write_probe_set(path, probe), len(probe.x))
@@ -64,6 +66,20 @@ def make_run(
     return path
 
 
+@contextmanager
+def cut(rows: Layout | None) -> Iterator[None]:
+    """Cut arrays along ``sample`` as ``rows`` says, if it says anything."""
+    with ExitStack() as patches:
+        for module in (store_create, store_segment) if rows is not None else ():
+            patches.enter_context(patch.object(module, "plan", lambda *_: rows))
+        yield
+
+
+def results(store: str | Path) -> Path:
+    """Where results lie by default."""
+    return Path(Parts.beside(open_storage(store)).storage.location)
+
+
 def write_epochs(writer: RunWriter, layers: Mapping[str, Mapping[str, Any]], epochs: list[int], metrics: Any) -> None:
     """Commit one segment an epoch."""
     for index, epoch in enumerate(epochs):
@@ -71,13 +87,13 @@ def write_epochs(writer: RunWriter, layers: Mapping[str, Mapping[str, Any]], epo
         for split, arrays in layers.items():
             for name, values in arrays.items():
                 segment.append(split, name, np.ascontiguousarray(values[index]))
-        segment.commit(10 * epoch, metrics.get(epoch, {}))
+        segment.commit([10 * epoch], [metrics.get(epoch, {})])
 
 
 def layer_file(store: Path, layer: str, epoch: int = 0, run: str = "run0", split: str = "train") -> Path:
     """The file of a layer's first shard."""
-    node = Store.open(store).run(run).layer(layer).node
-    folder = Store.open(store).run(run).segment(epoch).folder / split / node
+    found = Store.open(store).run(run)
+    folder = store / found.segment(epoch).key / split / found.layer(layer).node
     return next(path for path in sorted(folder.iterdir()) if path.name.startswith("c."))
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from ibstore.analyze import Study
-from ibstore.analyze.parts import Parts
 from ibstore.errors import (
     DamagedError,
     NewerFormatError,
@@ -18,10 +17,12 @@ from ibstore.errors import (
     WaistError,
 )
 from ibstore.store import create_store
-from ibstore.store.arrays import RecordingStore, create_coordinate
-from ibstore.store.schema import dump_files
+from ibstore.store.format.arrays import coordinate
+from ibstore.store.format.schema import dump_files, group
+from ibstore.store.places.disk import Disk
+from ibstore.store.segment import GroupFiles
 
-from .stores import layer_file, make_run, make_store, numbered
+from .stores import layer_file, make_run, make_store, numbered, results
 
 WAIST = "w: *=identity | quantile(bins=2)"
 LAYERS = {
@@ -46,7 +47,7 @@ def refusal(error, store, *waists, **options):
     with pytest.raises(error) as found:
         Study(store).analyze(waists or [WAIST], **options)
     assert type(found.value) is error
-    assert not list(Parts.beside(store).folder.glob("*/*.parquet"))
+    assert not list(results(store).glob("*/*.parquet"))
     return str(found.value)
 
 
@@ -135,7 +136,7 @@ def test_pooling_that_is_larger_than_the_layer(waist, said, store):
 
 def test_a_shape_is_checked_before_anything_is_computed_for_another_layer(store):
     refusal(WaistError, store, "v: conv1=identity | exact", "w: conv1=maxpool(9, 9) | exact")
-    assert not Parts.beside(store).folder.exists()
+    assert not results(store).exists()
 
 
 def test_two_waists_of_one_name(store):
@@ -237,11 +238,10 @@ def relabel(store, labels):
     [folder] = [path for path in (store / "data").iterdir() if path.is_dir()]
     shutil.rmtree(folder / "y")
     record = json.loads((folder / "zarr.json").read_text())
-    recording = RecordingStore.at(folder)
-    create_coordinate(recording, "y", "sample", labels)
+    written = GroupFiles(Disk(folder.parent), folder.name)
+    written.put_all("y", coordinate("sample", labels))
     files = {path: info for path, info in record["attributes"]["files"].items() if not path.startswith("y/")}
-    record["attributes"]["files"] = {**files, **dump_files(recording.files)}
-    (folder / "zarr.json").write_text(json.dumps(record))
+    (folder / "zarr.json").write_bytes(group({"files": {**files, **dump_files(written.written)}}))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import hashlib
 import itertools
 import tempfile
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import duckdb
@@ -18,7 +19,7 @@ from ibstore.analyze.encode import pack
 from ibstore.analyze.sql import counts
 from ibstore.analyze.sql.counts import KEY_BYTES, KeyCounter
 from ibstore.errors import IbstoreError, WriteError
-from ibstore.store.layout import Layout
+from ibstore.store.format.layout import Layout
 
 from . import reference
 from .stores import make_store, numbered
@@ -91,14 +92,13 @@ def test_a_second_layer_and_a_second_probe_leave_nothing_of_the_first():
     }
 
 
-def test_patterns_are_kept_with_their_samples(tmp_path):
+def test_patterns_are_kept_with_their_samples():
     codes = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]], np.uint8)
     with KeyCounter() as counter:
         counter.load_probe(np.array([30, 10, 20]), None, [pack(codes, 1)])
         counter.load_layer([(2, [pack(codes, 8)]), (4, [pack(codes[::-1], 8)])])
-        counter.write_patterns("x", tmp_path / "it's.parquet", {"run": "a'b", "layer": "x"})
-        counter.write_patterns("t", tmp_path / "t.parquet", {"run": "a'b", "layer": "conv1"})
-    x = pl.read_parquet(tmp_path / "it's.parquet").sort("sample")
+        parts = [counter.patterns(name, {"run": "a'b", "layer": layer}) for name, layer in (("x", "x"), ("t", "conv1"))]
+    x, t = (pl.read_parquet(BytesIO(part)).sort("epoch", "sample") for part in parts)
     assert x.to_dict(as_series=False) == {
         "run": ["a'b"] * 3,
         "layer": ["x"] * 3,
@@ -106,35 +106,33 @@ def test_patterns_are_kept_with_their_samples(tmp_path):
         "sample": [10, 20, 30],
         "key": [b"\x20", b"\xa0", b"\xa0"],
     }
-    t = pl.read_parquet(tmp_path / "t.parquet").sort("epoch", "sample")
     assert t["key"].to_list() == [b"\0\0\1", b"\1\0\1", b"\1\0\1"] * 2
     assert t["epoch"].to_list() == [2] * 3 + [4] * 3
     assert t.schema["sample"] == pl.Int64
 
 
 @pytest.mark.parametrize("units", [KEY_BYTES, KEY_BYTES + 1])
-def test_a_wide_pattern_is_named_by_its_digest(units, tmp_path):
+def test_a_wide_pattern_is_named_by_its_digest(units):
     codes = np.random.default_rng(0).integers(0, 2, (50, units)).astype(np.uint8)
     codes[25:] = codes[:25]
     keys = pack(codes, 8)
     with KeyCounter() as counter:
         counter.load_probe(np.arange(50), None, [keys])
         counter.load_layer([(0, [keys[:20], keys[20:]])])
-        counter.write_patterns("t", tmp_path / "t.parquet", {"layer": "t"})
+        kept = counter.patterns("t", {"layer": "t"})
         found = counter.counts()[0]
     assert as_dict(found["t"]) == as_dict(found["xt"]) == {2: 25}
     named = [key.tobytes() if units <= KEY_BYTES else hashlib.sha256(key.tobytes()).digest() for key in keys]
-    assert pl.read_parquet(tmp_path / "t.parquet").sort("sample")["key"].to_list() == named
+    assert pl.read_parquet(BytesIO(kept)).sort("sample")["key"].to_list() == named
 
 
-def test_two_patterns_under_one_digest_would_be_refused(tmp_path):
+def test_two_patterns_under_one_digest_would_be_refused():
     keys = pack(np.arange(20, dtype=np.uint8)[:, None] * np.ones(KEY_BYTES + 1, np.uint8), 8)
     with KeyCounter() as counter:
         counter.load_probe(np.arange(20), None, [keys])
         counter._db.execute("CREATE MACRO sha256(key) AS CASE WHEN key < '\\x05' THEN 'same' ELSE hex(key) END")
         with pytest.raises(IbstoreError, match="two patterns have the same SHA-256"):
-            counter.write_patterns("x", tmp_path / "x.parquet", {"layer": "x"})
-    assert not list(tmp_path.iterdir())
+            counter.patterns("x", {"layer": "x"})
 
 
 def test_what_does_not_fit_is_spilled_and_nothing_is_left(tmp_path, monkeypatch):
@@ -157,14 +155,18 @@ def test_patterns_too_wide_for_the_memory_are_told(monkeypatch):
         counter.load_probe(np.arange(len(keys)), None, [keys])
 
 
-def test_no_room_is_told(tmp_path):
+def test_no_room_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with KeyCounter() as counter:
         counter.load_probe(np.arange(2), None, [pack(np.eye(2), 1)])
-        (tmp_path / "file").touch()
+        [folder] = tmp_path.iterdir()
+        folder.rename(tmp_path / "elsewhere")
+        folder.touch()  # a file where the folder was
         with pytest.raises(
             WriteError, match=r"DuckDB cannot write \(.*\); free space, or name other folders: --results"
         ):
-            counter.write_patterns("x", tmp_path / "file" / "x.parquet", {"layer": "x"})
+            counter.patterns("x", {"layer": "x"})
+        folder.unlink()
 
 
 VALUES = st.sampled_from([0, 0, 0.25, 1, -3.5, 2]) | st.integers(-8, 8).map(lambda eighths: eighths / 8)

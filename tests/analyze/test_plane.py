@@ -7,7 +7,7 @@ import pytest
 import ibstore
 from ibstore.analyze import Study, plane
 from ibstore.events import Event
-from ibstore.store.layout import Layout
+from ibstore.store.format.layout import Layout
 
 from .stores import make_run, make_store, numbered
 

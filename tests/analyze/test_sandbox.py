@@ -31,7 +31,7 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def locked(study, tmp_path_factory):
     """What a query runs in, opened once for many."""
-    parts = [sorted((study.parts.folder / table).iterdir()) for table in ("information_plane", "patterns")]
+    parts = [sorted((study.parts.storage.root / table).iterdir()) for table in ("information_plane", "patterns")]
     with sandbox.memory(tmp_path_factory.mktemp("spill")) as db:
         tables.lay(db, study.store.runs(), *parts)
         sandbox.lock(db, [*parts[0], *parts[1]])
@@ -41,8 +41,8 @@ def locked(study, tmp_path_factory):
 @pytest.fixture
 def refused(study, locked, monkeypatch, tmp_path):
     """Ask and be refused, without a trace on the disk; ``{folder}`` and ``{part}`` are filled in."""
-    folder = study.store.path.parent
-    part = next((study.parts.folder / "information_plane").iterdir())
+    folder = study.store.storage.root.parent
+    part = next((study.parts.storage.root / "information_plane").iterdir())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = {path: path.stat().st_mtime_ns for path in files_below(folder)}
@@ -211,7 +211,7 @@ def test_a_select_reaches_nothing_but_the_tables(sql, refused):
 
 def test_a_query_is_asked_in_that_sandbox(study, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    secret = study.store.path.parent / "secret.csv"
+    secret = study.store.storage.root.parent / "secret.csv"
     for sql in (f"COPY runs TO '{tmp_path}/out.csv'", "SET threads = 1", f"FROM read_csv('{secret}')", "FROM outside"):
         with pytest.raises(QueryError):
             study.query(sql)

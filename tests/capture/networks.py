@@ -81,6 +81,20 @@ def recorded(store: Path, layer: str, epoch: int = 0, run: str = "run0", split: 
     return np.concatenate(list(blocks))
 
 
+def contents(store: Path, run: str = "run0") -> dict[str, Any]:
+    """All that is committed of a run, by value: its manifest, every epoch's scalars, every layer's bytes."""
+    found = Store.open(store).run(run)
+    scalars = [row for segment in found.segments for row in zip(*segment.record.scalars(), strict=True)]
+    blocks = {
+        (epoch, layer.name): b"".join(block.tobytes() for block in segment.blocks(split, layer, epoch))
+        for segment in found.segments
+        for epoch in segment.record.epochs
+        for split in found.manifest.splits
+        for layer in found.manifest.layers
+    }
+    return {"manifest": found.manifest.dump(), "scalars": scalars, "blocks": blocks}
+
+
 def epochs(store: Path, run: str = "run0") -> list[int]:
     """Committed epochs."""
     return Store.open(store).run(run).epochs

@@ -1,3 +1,4 @@
+import contextlib
 from threading import Event, Thread
 
 import pytest
@@ -148,3 +149,51 @@ def test_a_task_is_forgotten_when_it_is_done():
 @pytest.mark.parametrize(("task_bytes", "length"), [(0, 64), (1, 64), (64 << 20, 4), (128 << 20, 2), (1 << 40, 2)])
 def test_the_queue_is_bounded_in_bytes(task_bytes, length):
     assert queue_length(task_bytes) == length
+
+
+def test_a_thread_without_tasks_is_idle_and_tells_so():
+    idle, told = Event(), []
+    writer = BackgroundWriter(2, lambda: (told.append(1), idle.set()), seconds=0.001)
+    assert idle.wait(PATIENCE)
+    writer.put(lambda: told.append(2))
+    writer.close()
+    assert 2 in told
+
+
+def test_the_last_task_is_run_once_and_after_an_error_too():
+    for task in (lambda: None, fail):
+        done = []
+        writer = BackgroundWriter(2, last=lambda done=done: done.append("last"))
+        writer.put(task)
+        with contextlib.suppress(WriteError):
+            writer.close()
+        with contextlib.suppress(WriteError):
+            writer.close()
+        assert done == ["last"]
+
+
+def test_the_first_error_is_the_one_that_is_told():
+    def fail_at_last():
+        raise WriteError("because of the first")
+
+    writer = BackgroundWriter(2, last=fail_at_last)
+    writer.put(fail)
+    with pytest.raises(WriteError, match="no space left"):
+        writer.close()
+    writer = BackgroundWriter(2, last=fail_at_last)
+    with pytest.raises(WriteError, match="because of the first"):
+        writer.close()
+
+
+def test_after_an_error_the_thread_is_not_idle():
+    failed, idle = Event(), []
+    writer = BackgroundWriter(2, lambda: failed.is_set() and idle.append(1), seconds=0.001)
+
+    def fail_and_tell():
+        failed.set()
+        raise WriteError("no space left")
+
+    writer.put(fail_and_tell)
+    with pytest.raises(WriteError):
+        writer.close()
+    assert not idle

@@ -1,3 +1,6 @@
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -8,20 +11,89 @@ from hypothesis.extra import numpy as arrays
 from ibstore.capture.values import as_array, as_tensor, encode, floating_dtype, numpy_name, stored_dtype
 from ibstore.errors import CaptureError, UsageError
 
-FLOAT16_LIMIT = 65520.0  # from here on the nearest float16 is infinity
+FORMS = {
+    torch.float16: (11, -14, 65504.0),
+    torch.bfloat16: (8, -126, 3.3895313892515355e38),
+    torch.float32: (24, -126, 3.4028234663852886e38),
+}
+"""Significant bits, lowest exponent and largest number of what floats are rounded to."""
+
+ROUNDINGS = [
+    (torch.float32, torch.float16),
+    (torch.float32, torch.bfloat16),
+    (torch.float64, torch.float16),
+    (torch.float64, torch.bfloat16),
+    (torch.float64, torch.float32),
+    (torch.bfloat16, torch.float16),
+    (torch.float16, torch.bfloat16),
+]
+NUMBERS = st.one_of(
+    st.floats(),
+    st.floats(-1, 1),
+    st.floats(-1e-4, 1e-4),  # about the smallest normal float16, 6.1e-5
+    st.floats(-1e-6, 1e-6),
+    st.floats(-2e-38, 2e-38),  # and bfloat16 and float32, 1.2e-38
+    st.floats(65000, 66000),
+    st.floats(3.3e38, 3.5e38),
+)
 
 
-@given(arrays.arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32)))
-def test_float16_overflows_exactly_where_a_finite_value_would_become_infinite(values):
-    beyond = [float(value) for value in values if np.isfinite(value) and abs(value) >= FLOAT16_LIMIT]
+def nearest(value, floating):
+    """The nearest number of that form, ties to even: what rounding means, in exact arithmetic."""
+    bits, lowest, _ = FORMS[floating]
+    if not math.isfinite(value):
+        return value
+    quantum = 2.0 ** (max(math.frexp(value)[1] - 1, lowest) - bits + 1)
+    return round(Fraction(value) / Fraction(quantum)) * quantum
+
+
+@given(st.sampled_from(ROUNDINGS), st.lists(NUMBERS, min_size=1, max_size=8))
+def test_no_value_moves_by_more_than_the_unit_roundoff_of_the_largest_or_all_are_refused(types, numbers):
+    source, floating = types
+    bits, _, limit = FORMS[floating]
+    values = torch.tensor(numbers, dtype=torch.float64).to(source)
+    exact = values.double().tolist()
+    finite = [value for value in exact if math.isfinite(value)]
+    promised = max((abs(value) for value in finite), default=0.0) * 2.0**-bits
+    try:
+        stored = encode(values, floating)
+    except OverflowError:
+        assert max(abs(nearest(value, floating)) for value in finite) * (1 + 2**-23) > limit
+    except ArithmeticError:
+        assert any(abs(nearest(value, floating) - value) > promised for value in finite)
+    else:
+        for value, found in zip(exact, stored.astype(np.float64).tolist(), strict=True):
+            if math.isfinite(value):
+                assert abs(found - value) <= promised
+            else:
+                assert found == value or (math.isnan(found) and math.isnan(value))
+
+
+@given(st.lists(st.floats(width=32).filter(lambda value: not abs(value) < 2.0**-14), min_size=1, max_size=20))
+def test_float16_overflows_exactly_where_a_finite_value_would_become_infinite(numbers):
+    values = np.array(numbers, np.float32)
+    beyond = [float(value) for value in values if np.isfinite(value) and abs(value) >= 65520]
     if beyond:
         with pytest.raises(OverflowError) as refusal:
             encode(torch.from_numpy(values), torch.float16)
-        assert refusal.value.args == (beyond[0],)
+        assert f"it has the value {beyond[0]:g}, beyond the largest float16 (65504)" in str(refusal.value)
     else:
-        with np.errstate(all="ignore"):
-            expected = values.astype(np.float16)
-        np.testing.assert_array_equal(encode(torch.from_numpy(values), torch.float16), expected)
+        np.testing.assert_array_equal(encode(torch.from_numpy(values), torch.float16), values.astype(np.float16))
+
+
+@pytest.mark.parametrize("tiny", [2.0**-24, -(2.0**-14) * 1.5, 0.0])
+def test_tiny_values_that_float16_holds_exactly_are_stored(tiny):
+    assert encode(torch.tensor([tiny, 2 * tiny]), torch.float16).tolist() == [tiny, 2 * tiny]
+
+
+def test_tiny_values_of_which_float16_keeps_few_bits_are_refused():
+    with pytest.raises(ArithmeticError) as refusal:
+        encode(torch.tensor([3e-6, 1e-7]), torch.float16)
+    assert str(refusal.value) == "its values are all below 6.10352e-05 (up to 3e-06), where float16 keeps few bits"
+
+
+def test_no_values_are_rounded_to_none():
+    assert encode(torch.zeros(0, 3), torch.float16).shape == (0, 3)
 
 
 @given(arrays.arrays(np.float32, st.integers(1, 20), elements=st.floats(width=32)))
@@ -56,9 +128,9 @@ def test_bfloat16_becomes_float32_exactly():
     assert as_array(values).tolist() == values.tolist()
 
 
-@pytest.mark.parametrize("name", ["float8", "bfloat16", "int8", ""])
+@pytest.mark.parametrize("name", ["float8", "int8", ""])
 def test_a_dtype_that_no_activation_has_is_refused(name):
-    with pytest.raises(UsageError, match="choose one of float16, float32, float64"):
+    with pytest.raises(UsageError, match="choose one of float16, bfloat16, float32, float64"):
         floating_dtype(name)
 
 

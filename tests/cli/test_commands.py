@@ -14,7 +14,10 @@ from PIL import Image
 from ibstore import __version__
 from tests.conftest import Command
 
-COMMANDS = ("capture", "analyze", "query", "plot", "ls", "info", "waists")
+COMMANDS = (
+    *("capture", "analyze", "query", "plot", "ls", "info", "waists"),
+    *("verify", "repair", "cp", "merge", "rm", "import", "export"),
+)
 
 
 def test_help_shows_every_command(ibstore: Command) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import zarr  # noqa: F401  (once, not once a fork)
 
-from ibstore.store import arrays  # noqa: F401
+from ibstore.store.format import arrays  # noqa: F401
 
 from . import stores
 

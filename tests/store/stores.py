@@ -1,18 +1,32 @@
 """Stores written from plain arrays, how to read them back, and how to compare them."""
 
+import dataclasses
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
 
 from ibstore.events import Emit, ignore
-from ibstore.store import LayerInfo, Manifest, ProbeSet, RunWriter, SplitInfo, Store, create_store, write_probe_set
-from ibstore.store.names import escape
+from ibstore.store import (
+    LayerInfo,
+    Manifest,
+    ProbeSet,
+    RunWriter,
+    SegmentWriter,
+    SplitInfo,
+    Store,
+    create_store,
+    write_probe_set,
+)
+from ibstore.store.format.names import escape
+from ibstore.store.places import open_storage
 
+Location = Path | str
+Place = TypeVar("Place", Path, str)
 Arrays = Mapping[str, Any]
 """Activations (epoch, sample, …) by layer name."""
 
@@ -40,52 +54,58 @@ def manifest(
 
 
 def open_writer(
-    path: Path,
+    location: Location,
     arrays: Arrays,
     *,
     run: str = "run0",
     probe: ProbeSet = PROBE,
     replace: bool = False,
+    resume: bool = False,
     emit: Emit = ignore,
+    **described: Any,
 ) -> RunWriter:
     """Writer of a run of one split, ``train``, whose probe set lies in the store."""
-    create_store(path)
-    digest = write_probe_set(path, probe)
-    described = manifest(arrays, digest, run, samples=len(probe.x))
-    return RunWriter(path, described, {"train": probe.sample}, replace=replace, emit=emit)
+    create_store(location)
+    digest = write_probe_set(location, probe)
+    about = dataclasses.replace(manifest(arrays, digest, run, samples=len(probe.x)), **described)
+    return RunWriter(location, about, {"train": probe.sample}, replace=replace, resume=resume, emit=emit)
+
+
+def fill(segment: SegmentWriter, arrays: Arrays, *indices: int) -> SegmentWriter:
+    """Append the epochs at these indices of the arrays, two rows at a time."""
+    for index in indices:
+        for name, values in arrays.items():
+            for start in range(0, len(values[index]), 2):
+                segment.append("train", name, values[index][start : start + 2])
+    return segment
 
 
 def write_epoch(writer: RunWriter, arrays: Arrays, epoch: int, index: int | None = None) -> None:
-    """Commit one epoch, two rows at a time."""
-    segment = writer.segment(epoch)
-    for name, values in arrays.items():
-        rows = values[epoch if index is None else index]
-        for start in range(0, len(rows), 2):
-            segment.append("train", name, rows[start : start + 2])
-    segment.commit(100 * epoch, METRICS)
+    """Commit one epoch."""
+    fill(writer.segment(epoch), arrays, epoch if index is None else index).commit([100 * epoch], [METRICS])
 
 
-def write_run(path: Path, arrays: Arrays, **options: Any) -> Path:
-    """Write a whole run, one segment an epoch."""
-    with open_writer(path, arrays, **options) as writer:
-        for epoch in range(len(next(iter(arrays.values())))):
+def write_run(location: Place, arrays: Arrays, **options: Any) -> Place:
+    """Write a whole run, one segment an epoch; with ``resume`` what is missing of it."""
+    with open_writer(location, arrays, **options) as writer:
+        for epoch in range(len(writer.epochs), len(next(iter(arrays.values())))):
             write_epoch(writer, arrays, epoch)
-    return path
+    return location
 
 
-def layer_values(path: Path, layer: str, epoch: int = 0, run: str = "run0", split: str = "train") -> Any:
+def layer_values(location: Location, layer: str, epoch: int = 0, run: str = "run0", split: str = "train") -> Any:
     """Activations of one epoch as they lie in the store, (sample, …)."""
-    found = Store.open(path).run(run)
+    found = Store.open(location).run(run)
     blocks = found.segment(epoch).blocks(found.manifest.split(split), found.layer(layer), epoch)
     return np.concatenate(list(blocks))
 
 
-def assert_run(path: Path, arrays: Arrays, epochs: Iterable[int], run: str = "run0") -> None:
+def assert_run(location: Location, arrays: Arrays, epochs: Iterable[int], run: str = "run0") -> None:
     """Assert that exactly these epochs of the run are there, and each of them whole."""
-    assert Store.open(path).run(run).epochs == list(epochs)
+    assert Store.open(location).run(run).epochs == list(epochs)
     for epoch in epochs:
         for name, values in arrays.items():
-            np.testing.assert_array_equal(layer_values(path, name, epoch, run), values[epoch])
+            np.testing.assert_array_equal(layer_values(location, name, epoch, run), values[epoch])
 
 
 def segment_folder(path: Path, epoch: int = 0, run: str = "run0") -> Path:
@@ -99,6 +119,13 @@ def tree(path: Path) -> dict[str, str]:
         str(each.relative_to(path)): hashlib.sha256(each.read_bytes()).hexdigest() if each.is_file() else "folder"
         for each in sorted(path.rglob("*"))
     }
+
+
+def contents(location: Location) -> dict[str, bytes]:
+    """Every file of a store, wherever it is, with its content."""
+    storage = open_storage(location)
+    files = list(storage.files(""))
+    return dict(zip(files, storage.read_all(files), strict=True))
 
 
 def zarr_segments(path: Path, run: str = "run0") -> list[str]:

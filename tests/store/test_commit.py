@@ -9,7 +9,9 @@ import xarray
 import zarr
 
 from ibstore.errors import StoreError, WriteError
-from ibstore.store import ProbeSet, SegmentWriter, Store, create_store, files, write_probe_set
+from ibstore.store import ProbeSet, Store, create_store, write_probe_set
+from ibstore.store.places import disk
+from ibstore.store.places.disk import Disk
 
 from . import stores
 
@@ -17,11 +19,6 @@ from . import stores
 @pytest.fixture
 def store(tmp_path):
     return tmp_path / "lab.zarr"
-
-
-def fill(segment, arrays, epoch=0):
-    for name, values in arrays.items():
-        segment.append("train", name, values[epoch])
 
 
 def files_below(folder):
@@ -32,25 +29,25 @@ def test_before_its_record_an_epoch_does_not_exist(store):
     values = stores.layers()
     with stores.open_writer(store, values) as writer:
         stores.write_epoch(writer, values, 0)
-        segment = writer.segment(1)
-        fill(segment, values, 1)
-        assert (segment.folder / "train" / "conv" / "zarr.json").exists()
+        segment, folder = stores.fill(writer.segment(1), values, 1), stores.segment_folder(store, 1)
+        assert (folder / "train" / "conv" / "zarr.json").exists()
         assert Store.open(store).run("run0").epochs == [0]
         assert stores.zarr_segments(store) == ["0000000000"]
         with pytest.raises(FileNotFoundError):
-            zarr.open_group(segment.folder, mode="r")
+            zarr.open_group(folder, mode="r")
         with pytest.raises(FileNotFoundError):
-            xarray.open_zarr(segment.folder, consolidated=False)
+            xarray.open_zarr(folder, consolidated=False)
         segment.commit()
         assert stores.zarr_segments(store) == ["0000000000", "0000000001"]
     stores.assert_run(store, values, [0, 1])
 
 
 def test_a_record_is_put_when_all_that_it_names_lies_there_durably_and_nothing_else(store, monkeypatch):
-    synced, checked, put_new, sync = set(), [], files.put_new, files.sync
+    synced, checked, put_new, sync = set(), [], Disk.put_new, disk.sync
 
-    def checking(path, document):
-        named = document["attributes"].get("files")
+    def checking(self, key, content, **options):
+        path = self.root / key
+        named = json.loads(content).get("attributes", {}).get("files") if path.name == "zarr.json" else None
         if named is not None:
             folder = path.parent
             assert files_below(folder) == set(named)
@@ -59,28 +56,36 @@ def test_a_record_is_put_when_all_that_it_names_lies_there_durably_and_nothing_e
                 assert (size, checksum) == (len(content), hashlib.sha256(content).hexdigest()[:32])
             assert {folder.parent, folder, *folder.rglob("*")} <= synced
             checked.append(folder.name)
-        put_new(path, document)
+        put_new(self, key, content, **options)
 
-    monkeypatch.setattr(files, "sync", lambda path: (synced.add(path), sync(path)))
-    monkeypatch.setattr(files, "put_new", checking)
+    monkeypatch.setattr(disk, "sync", lambda path: (synced.add(path), sync(path)))
+    monkeypatch.setattr(Disk, "put_new", checking)
     stores.write_run(store, stores.layers())
     assert checked == [stores.PROBE.digest(), "0000000000", "0000000001"]
 
 
 def test_groups_are_put_from_below(store, monkeypatch):
-    put, put_new = [], files.put_new
-    monkeypatch.setattr(files, "put_new", lambda path, document: (put.append(path.parent), put_new(path, document)))
+    """No reader meets a group before what it needs, nor a run before its writer is the only one."""
+    put, put_new = [], Disk.put_new
+
+    def noting(self, key, content, **options):
+        put.append(key)
+        put_new(self, key, content, **options)
+
+    monkeypatch.setattr(Disk, "put_new", noting)
     stores.write_run(store, stores.layers(epochs=1))
-    run = store / "runs" / "run0"
-    assert put == [
-        store / "data",
-        store / "runs",
-        store,
-        store / "data" / stores.PROBE.digest(),
-        run / "segments",
-        run,
-        stores.segment_folder(store),
+    segment = "runs/run0/segments/0000000000"
+    assert [key for key in put if not key.startswith(f"{segment}/train")] == [
+        "data/zarr.json",
+        "runs/zarr.json",
+        "zarr.json",
+        f"data/{stores.PROBE.digest()}/zarr.json",
+        "runs/run0/lease.json",
+        "runs/run0/segments/zarr.json",
+        "runs/run0/zarr.json",
+        f"{segment}/zarr.json",
     ]
+    assert put[-1] == f"{segment}/zarr.json"
 
 
 def test_records_are_strict_json(store):
@@ -121,6 +126,37 @@ def test_an_epoch_with_missing_rows_is_refused_and_can_be_completed(store):
     stores.assert_run(store, values, [0])
 
 
+def test_who_writes_a_segment_beside_another_is_told_at_the_first_file(store, monkeypatch):
+    values = stores.layers()
+    with stores.open_writer(store, values) as writer:
+        one = writer.segment(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(Disk, "remove_below", lambda *_: None)  # its sweep came before the other's first file
+            with pytest.raises(
+                StoreError, match=r"segments/0000000000 is being written by another process; let one of them write it"
+            ):
+                writer.segment(0)
+        stores.fill(one, values, 0).commit()
+    stores.assert_run(store, values, [0])
+
+
+def test_a_segment_whose_lease_was_taken_over_is_not_committed(store):
+    values = stores.layers()
+    with stores.open_writer(store, values) as writer:
+        stores.write_epoch(writer, values, 0)
+        segment = stores.fill(writer.segment(1), values, 1)
+        (store / "runs" / "run0" / "lease.json").unlink()
+        with pytest.raises(
+            WriteError, match=r"run 'run0' was taken over by another writer, or its lease .* was removed"
+        ):
+            segment.commit()
+        with pytest.raises(WriteError, match="run 'run0' was taken over by another writer"):
+            writer.segment(2)
+    stores.assert_run(store, values, [0])
+    stores.write_run(store, values, resume=True)
+    stores.assert_run(store, values, [0, 1])
+
+
 def test_an_epoch_is_committed_once(store):
     values = stores.layers()
     with stores.open_writer(store, values) as writer:
@@ -128,17 +164,15 @@ def test_an_epoch_is_committed_once(store):
         before = stores.tree(store)
         with pytest.raises(StoreError, match="epoch 0 of run 'run0' is committed already; give every epoch its own"):
             writer.segment(0)
-    assert stores.tree(store) == before
+        assert stores.tree(store) == before
 
 
 def test_who_loses_a_race_for_an_epoch_is_told_and_leaves_the_winner_alone(store):
     values = stores.layers()
     with stores.open_writer(store, values) as writer:
-        one = writer.segment(0)
-        fill(one, values)
-        # Two writers of one run cannot be had while locks work; where they do not, the record decides.
-        other = SegmentWriter(one.folder, 0, writer.manifest.layers, samples={})
-        one.commit()
+        # Two writers of one run cannot be had while leases work; where they do not, the record decides.
+        other = stores.fill(writer.segment(0), values, 0)
+        stores.fill(writer.segment(0), values, 0).commit()
         before = stores.tree(store)
         with pytest.raises(StoreError, match="epoch 0 was committed by another writer meanwhile; record under another"):
             other.commit()
@@ -152,7 +186,7 @@ def test_what_is_discarded_leaves_nothing(store):
     with stores.open_writer(store, values) as writer:
         before = stores.tree(store)
         segment = writer.segment(0)
-        fill(segment, values)
+        stores.fill(segment, values, 0)
         segment.discard()
         assert stores.tree(store) == before
         stores.write_epoch(writer, values, 0)
@@ -162,8 +196,8 @@ def test_what_is_discarded_leaves_nothing(store):
 def test_an_abandoned_epoch_is_written_anew(store):
     values = stores.layers()
     with stores.open_writer(store, values) as writer:
-        fill(writer.segment(0), stores.layers(seed=1))
-        (writer.segments / "0000000000" / "rubbish").touch()
+        stores.fill(writer.segment(0), stores.layers(seed=1), 0)
+        (stores.segment_folder(store) / "rubbish").touch()
         stores.write_epoch(writer, values, 0)
     assert stores.tree(store) == stores.tree(stores.write_run(store.with_name("other.zarr"), epoch_0(values)))
 
@@ -176,7 +210,7 @@ def test_a_closed_run_takes_no_epoch(store):
     writer = stores.open_writer(store, stores.layers())
     writer.close()
     writer.close()
-    with pytest.raises(WriteError, match="run 'run0' is closed; open it again under another run name"):
+    with pytest.raises(WriteError, match="run 'run0' is closed; open it again with resume=True, or another run"):
         writer.segment(0)
 
 
@@ -201,9 +235,8 @@ def test_a_probe_set_without_its_record_is_written_anew(store):
 
 def test_a_probe_set_has_no_record_while_it_is_written(store, monkeypatch):
     create_store(store)
-    seen = []
-    sync_tree = files.sync_tree
-    monkeypatch.setattr(files, "sync_tree", lambda root: (seen.append(files_below(root)), sync_tree(root)))
+    seen, sync = [], Disk.sync
+    monkeypatch.setattr(Disk, "sync", lambda self, key: (seen.append(files_below(self.root / key)), sync(self, key)))
     write_probe_set(store, stores.PROBE)
     (written,) = seen
     assert "x/zarr.json" in written
@@ -212,19 +245,15 @@ def test_a_probe_set_has_no_record_while_it_is_written(store, monkeypatch):
 
 @pytest.mark.parametrize("array", ["x", "y", "sample"])
 def test_arrays_of_a_probe_set_are_written_while_it_has_no_record(store, monkeypatch, array):
-    from ibstore.store import arrays
-
     create_store(store)
     record = store / "data" / stores.PROBE.digest() / "zarr.json"
-    seen = []
-    real = arrays.create
+    seen, put = [], Disk.put
 
-    def watching(target, name, *arguments, **options):
-        created = real(target, name, *arguments, **options)
-        seen.append((name, record.exists()))
-        return created
+    def watching(self, key, content):
+        put(self, key, content)
+        seen.append((key.split("/")[2], record.exists()))
 
-    monkeypatch.setattr(arrays, "create", watching)
+    monkeypatch.setattr(Disk, "put", watching)
     write_probe_set(store, stores.PROBE)
     assert (array, False) in seen
     assert (array, True) not in seen

@@ -1,7 +1,6 @@
 """Bad input: what is no store, and what was one. Each is told in a sentence, and the rest stays readable."""
 
 import errno
-import json
 import os
 import shutil
 from contextlib import contextmanager
@@ -18,7 +17,9 @@ from ibstore.errors import (
     StoreError,
     UnknownNameError,
 )
-from ibstore.store import Store, create_store, layout
+from ibstore.store import Store, create_store
+from ibstore.store.format import layout
+from ibstore.store.format.schema import group, group_attributes
 
 from . import stores
 
@@ -48,21 +49,24 @@ def sharded(tmp_path, whole):
     return shutil.copytree(whole / "sharded.zarr", tmp_path / "sharded.zarr")
 
 
-def refuse(error, monkeypatch, *names):
-    """Let every look at a file of one of these names fail with ``error``."""
-    for function in ("read_bytes", "stat", "iterdir", "exists"):
-        real = getattr(Path, function)
+def refuse(error, monkeypatch, *refused):
+    """Let every look at a file or folder of one of these names, and at all below it, fail with ``error``."""
+    names = set(refused)
+    for owner, function in ((Path, "read_bytes"), (os, "stat"), (os, "lstat"), (os, "scandir")):
+        real = getattr(owner, function)
 
-        def failing(self, *arguments, real=real, **options):
-            if self.name in names:
-                raise type(error)(error.errno, error.strerror, str(self))
-            return real(self, *arguments, **options)
+        def failing(path, *arguments, real=real, **options):
+            if not names.isdisjoint(Path(path).parts):
+                raise type(error)(error.errno, error.strerror, str(path))
+            return real(path, *arguments, **options)
 
-        monkeypatch.setattr(Path, function, failing)
+        monkeypatch.setattr(owner, function, failing)
 
 
-def altered(document, **changes):
-    return json.dumps({**document, "attributes": {**document["attributes"], **changes}})
+def alter(record, *lost, **changes):
+    """Change a group's attributes, and their checksum with them: what a program would do, not a failing disk."""
+    attributes = group_attributes(record.read_bytes()) | changes
+    record.write_bytes(group({name: value for name, value in attributes.items() if name not in lost}))
 
 
 # ---- what is no store
@@ -119,7 +123,7 @@ def test_a_mark_that_cannot_be_read(store, content):
 
 @pytest.mark.parametrize("function", [Store.open, create_store])
 def test_a_newer_format(store, function):
-    (store / "zarr.json").write_text(altered(json.loads((store / "zarr.json").read_text()), ibstore_format=2))
+    alter(store / "zarr.json", ibstore_format=2)
     with pytest.raises(
         NewerFormatError, match=r"lab.zarr has store format 2, this ibstore reads up to 1; install a newer ibstore"
     ):
@@ -218,28 +222,21 @@ def test_a_chunk_that_must_not_be_read(store, monkeypatch):
     ],
 )
 def test_a_manifest_that_is_wrong(store, change):
-    manifest = store / "runs" / "run0" / "zarr.json"
-    manifest.write_text(altered(json.loads(manifest.read_text()), **change))
+    alter(store / "runs" / "run0" / "zarr.json", **change)
     with pytest.raises(DamagedError, match=r"run0/zarr.json lacks what format 1 has there \(.*\); restore it from a"):
         Store.open(store).run("run0")
 
 
 @pytest.mark.parametrize("lost", ["run", "layers", "splits"])
 def test_a_manifest_that_lacks_a_field(store, lost):
-    manifest = store / "runs" / "run0" / "zarr.json"
-    document = json.loads(manifest.read_text())
-    del document["attributes"][lost]
-    manifest.write_text(json.dumps(document))
+    alter(store / "runs" / "run0" / "zarr.json", lost)
     with pytest.raises(DamagedError, match=r"run0/zarr.json lacks what format 1 has there"):
         Store.open(store).run("run0")
 
 
 @pytest.mark.parametrize("lost", ["epochs", "steps", "metrics", "files"])
 def test_a_record_that_lacks_a_field(store, lost):
-    record = stores.segment_folder(store, 1) / "zarr.json"
-    document = json.loads(record.read_text())
-    del document["attributes"][lost]
-    record.write_text(json.dumps(document))
+    alter(stores.segment_folder(store, 1) / "zarr.json", lost)
     run = Store.open(store).run("run0")
     with pytest.raises(DamagedError, match=f"0000000001/zarr.json lacks what format 1 has there .*{lost}"):
         _ = run.epochs
@@ -257,15 +254,41 @@ def test_a_record_that_lacks_a_field(store, lost):
     ],
 )
 def test_a_record_that_is_wrong(store, change):
-    record = stores.segment_folder(store, 1) / "zarr.json"
-    record.write_text(altered(json.loads(record.read_text()), **change))
+    alter(stores.segment_folder(store, 1) / "zarr.json", **change)
     with pytest.raises(DamagedError, match=r"0000000001/zarr.json lacks what format 1 has there"):
         _ = Store.open(store).run("run0").epochs
 
 
-def test_a_record_of_another_epoch(store):
+@pytest.mark.parametrize("position", [0.2, 0.5, 0.9])
+def test_a_flipped_byte_in_a_record_is_found(store, position):
     record = stores.segment_folder(store, 1) / "zarr.json"
-    record.write_text(altered(json.loads(record.read_text()), epochs=[3]))
+    content = bytearray(record.read_bytes())
+    place = content.index(b'"', int(position * len(content))) + 1
+    content[place] ^= 1
+    record.write_bytes(content)
+    with pytest.raises(
+        DamagedError, match=r"0000000001/zarr.json is no readable group record \(.*\); restore it from a"
+    ):
+        _ = Store.open(store).run("run0").epochs
+
+
+def test_every_altered_attribute_of_a_record_is_found(store):
+    record = stores.segment_folder(store, 1) / "zarr.json"
+    written = record.read_text()
+    for true, false in (
+        ('"epochs": [\n   1', '"epochs": [\n   2'),
+        ("100", "101"),
+        ("0.5", "0.6"),
+        ("train/", "trait/"),
+    ):
+        assert true in written
+        record.write_text(written.replace(true, false, 1))
+        with pytest.raises(DamagedError, match=r"\(its attributes do not fit their checksum\); restore it from a copy"):
+            _ = Store.open(store).run("run0").epochs
+
+
+def test_a_record_of_another_epoch(store):
+    alter(stores.segment_folder(store, 1) / "zarr.json", epochs=[3])
     with pytest.raises(DamagedError, match="0000000001 says that it holds epoch 3; restore it from a copy"):
         _ = Store.open(store).run("run0").epochs
 
@@ -293,7 +316,8 @@ def test_a_missing_file(sharded, file):
         stores.layer_values(sharded, "conv", 1)
     place = stores.segment_folder(sharded, 1) / "train" / "conv" / file
     assert str(caught.value) == (
-        f"layer 'conv', epoch 1: {place} is missing; restore it from a copy, or leave that epoch out with --epoch"
+        f"run 'run0', layer 'conv', epoch 1: {place} is missing; restore it from a copy, or leave that epoch out with "
+        "--epoch"
     )
     assert_only_damaged(sharded, "conv", 1)
 
@@ -304,6 +328,19 @@ def test_a_missing_layer(sharded):
     with pytest.raises(DamagedError, match=r"layer 'conv', epoch 1: .*/conv/zarr.json is missing"):
         stores.layer_values(sharded, "conv", 1)
     assert_only_damaged(sharded, "conv", 1)
+
+
+def test_a_record_without_its_segment(store):
+    shutil.rmtree(stores.segment_folder(store, 1) / "train")
+    assert Store.open(store).run("run0").epochs == [0, 1]
+    for layer in VALUES:
+        with pytest.raises(DamagedError) as caught:
+            stores.layer_values(store, layer, 1)
+        assert str(caught.value).startswith(f"run 'run0', layer {layer!r}, epoch 1: {stores.segment_folder(store, 1)}")
+        assert str(caught.value).endswith(
+            "zarr.json is missing; restore it from a copy, or leave that epoch out with --epoch"
+        )
+        np.testing.assert_array_equal(stores.layer_values(store, layer, 0), VALUES[layer][0])
 
 
 def test_a_truncated_file_is_told_before_anything_is_read(sharded):
@@ -337,7 +374,7 @@ def test_a_flipped_byte_anywhere_is_found(sharded, file):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
         with pytest.raises(DamagedError) as caught:
             stores.layer_values(sharded, "conv", 1)
-        assert str(caught.value).startswith(f"layer 'conv', epoch 1: {path} cannot be read (")
+        assert str(caught.value).startswith(f"run 'run0', layer 'conv', epoch 1: {path} cannot be read (")
         assert str(caught.value).endswith("; restore it from a copy, or leave that epoch out with --epoch")
     assert_only_damaged(sharded, "conv", 1)
     path.write_bytes(whole)
@@ -346,10 +383,9 @@ def test_a_flipped_byte_anywhere_is_found(sharded, file):
 
 def test_a_layer_that_the_record_does_not_name(store):
     record = stores.segment_folder(store, 0) / "zarr.json"
-    document = json.loads(record.read_text())
-    named = {file: info for file, info in document["attributes"]["files"].items() if "/conv/" not in file}
-    record.write_text(altered(document, files=named))
-    with pytest.raises(DamagedError, match=r"layer 'conv', epoch 0: .*conv/zarr.json cannot be read"):
+    files = group_attributes(record.read_bytes())["files"]
+    alter(record, files={file: info for file, info in files.items() if "/conv/" not in file})
+    with pytest.raises(DamagedError, match=r"run 'run0', layer 'conv', epoch 0: .*conv/zarr.json cannot be read"):
         stores.layer_values(store, "conv", 0)
     assert_only_damaged(store, "conv", 0)
 

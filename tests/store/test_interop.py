@@ -1,6 +1,10 @@
 """What others open: zarr's own API and xarray, with warnings as errors, on every group of a store at rest."""
 
+import json
+
+import duckdb
 import numpy as np
+import obstore.store
 import pytest
 import xarray
 import zarr
@@ -100,10 +104,77 @@ def test_xarray_opens_every_group(store):
 
 def test_xarray_opens_the_tree(store, values):
     with xarray.open_datatree(store, engine="zarr", consolidated=False) as tree:
-        assert tree.attrs == {"ibstore_format": 1}
+        assert tree.attrs["ibstore_format"] == 1
         for epoch in range(2):
             layer = tree[f"runs/seed0/segments/{epoch:010d}/train/conv1"]
             np.testing.assert_array_equal(layer.values, values["conv1"][epoch : epoch + 1])
+
+
+@pytest.fixture
+def served(in_s3, values):
+    """The same in a bucket, as zarr's own way to object stores opens it."""
+    stores.write_run(in_s3, values, run="seed0")
+    with stores.open_writer(in_s3, values, run="many") as writer:
+        stores.fill(writer.segment(3, 8), values, 0, 1).commit()
+    return zarr.storage.ObjectStore(obstore.store.from_url(in_s3), read_only=True)
+
+
+def test_zarr_and_xarray_open_a_bucket(served, values):
+    group = zarr.open_group(served, mode="r")
+    assert sum(isinstance(node, zarr.Array) for _, node in group.members(max_depth=None)) == 3 + (2 + 1) * (2 + 4)
+    np.testing.assert_array_equal(group["runs/seed0/segments/0000000001/train/conv1"][0], values["conv1"][1])
+    with xarray.open_zarr(served, group="runs/many/segments/0000000003/train", consolidated=False) as split:
+        assert split["conv1"].dims == ("epoch", "sample", "conv1_0", "conv1_1")
+        np.testing.assert_array_equal(split["conv1"].sel(epoch=8, sample=12).values, values["conv1"][1, 2])
+    with xarray.open_datatree(served, engine="zarr", consolidated=False) as tree:
+        np.testing.assert_array_equal(tree[f"data/{stores.PROBE.digest()}/x"].values, stores.PROBE.x)
+
+
+def test_a_plain_duckdb_reads_commit_records_as_json(store):
+    pattern = str(store / "runs/seed0/segments/*/zarr.json")
+    rows = duckdb.sql(
+        f"""
+        SELECT unnest(attributes.epochs) AS epoch, unnest(attributes.steps) AS step,
+               unnest(attributes.metrics).train.loss AS loss, unnest(attributes.metrics).test.loss::DOUBLE AS test_loss
+        FROM read_json('{pattern}') ORDER BY epoch
+        """
+    ).fetchall()
+    assert [row[:3] for row in rows] == [(0, 0, 0.5), (1, 100, 0.5)]
+    assert all(np.isnan(row[3]) for row in rows)
+
+
+def test_a_plain_duckdb_reads_manifests_as_json(store):
+    rows = duckdb.sql(
+        f"""
+        SELECT attributes.run, [layer.name FOR layer IN attributes.layers]
+        FROM read_json('{store}/runs/*/zarr.json') ORDER BY 1
+        """
+    ).fetchall()
+    layers = ["conv1", "fc:1", "loss", "conv1_0"]
+    assert rows == [("seed 1", layers), ("seed0", layers)]
+
+
+def test_a_plain_duckdb_reads_results_as_parquet(store, values, ibstore):
+    done = ibstore(
+        "analyze",
+        store,
+        "--run",
+        "seed0",
+        "--waist",
+        "own: x=identity | quantile(bins=2); *=identity | quantile(bins=2)",
+    )
+    assert done.code == 0, done.err
+    rows = duckdb.sql(
+        f"""
+        SELECT epoch, layer, i_xt, h_t FROM read_parquet('{store}.analysis/information_plane/*.parquet')
+        ORDER BY epoch, layer
+        """
+    ).fetchall()
+    sql = "SELECT epoch, layer, i_xt, h_t FROM information_plane ORDER BY epoch, layer"
+    told = ibstore("query", store, sql, "--format", "json")
+    assert [tuple(row.values()) for row in json.loads(told.out)] == rows
+    assert [row[:2] for row in rows] == [(epoch, layer) for epoch in range(2) for layer in sorted(values)]
+    assert all(0 < row[3] <= np.log2(stores.SAMPLES) for row in rows)
 
 
 def test_epochs_of_a_run_become_one_dataset(store, values):

@@ -5,7 +5,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ibstore.errors import UsageError
-from ibstore.store.names import MAX_BYTES, RESERVED, escape, segment_name, unescape
+from ibstore.store.format.names import MAX_BYTES, RESERVED, escape, segment_name, unescape
 
 NODE = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 

@@ -2,17 +2,18 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ibstore.errors import WriteError
-from ibstore.store import Store, create_store, files, write_probe_set
-from ibstore.store.arrays import RecordingStore
+from ibstore.store import Store, create_store, write_probe_set
 
 from . import stores
 
@@ -42,7 +43,7 @@ def write_or_discard(writer, epoch):
     try:
         for name, values in VALUES.items():
             segment.append("train", name, values[epoch])
-        segment.commit()
+        segment.commit([100 * epoch], [stores.METRICS])
     except WriteError:
         segment.discard()
         raise
@@ -53,13 +54,13 @@ def write_or_discard(writer, epoch):
     [
         (os, "mkdir", 0),
         (os, "mkdir", 3),
-        (RecordingStore, "set", 0),
-        (RecordingStore, "set", 4),
-        (RecordingStore, "set", 8),
-        (files, "sync_tree", 0),
+        (Path, "write_bytes", 0),
+        (Path, "write_bytes", 4),
+        (Path, "write_bytes", 8),
         (os, "fsync", 0),
         (os, "fsync", 12),
         (os, "link", 0),
+        (os, "link", 8),
     ],
 )
 def test_a_full_disk_loses_the_epoch_that_is_being_written_and_no_other(
@@ -73,7 +74,8 @@ def test_a_full_disk_loses_the_epoch_that_is_being_written_and_no_other(
             patch.setattr(owner, call, stores.calls_before(getattr(owner, call), allowed, FULL))
             with pytest.raises(WriteError) as caught:
                 write_or_discard(writer, 1)
-        assert str(caught.value) == MESSAGE.format(place=place)
+        (named,) = re.fullmatch(MESSAGE.format(place="(.*)"), str(caught.value)).groups()
+        assert Path(named).is_relative_to(place)
         assert caught.value.__cause__ is FULL
         stores.assert_run(store, VALUES, [0])
         assert stores.tree(store) == before  # nothing is left of it
@@ -86,8 +88,8 @@ def test_a_full_disk_loses_the_epoch_that_is_being_written_and_no_other(
 def test_a_full_disk_while_a_probe_set_is_written(store, monkeypatch, undisturbed, allowed):
     create_store(store)
     with monkeypatch.context() as patch:
-        patch.setattr(RecordingStore, "set", stores.calls_before(RecordingStore.set, allowed, FULL))
-        with pytest.raises(WriteError, match=f"cannot write to .*{stores.PROBE.digest()}: No space left on device"):
+        patch.setattr(Path, "write_bytes", stores.calls_before(Path.write_bytes, allowed, FULL))
+        with pytest.raises(WriteError, match=f"cannot write to .*{stores.PROBE.digest()}/.*: No space left on device"):
             write_probe_set(store, stores.PROBE)
     stores.write_run(store, VALUES)
     assert stores.tree(store) == undisturbed
@@ -114,6 +116,35 @@ def test_a_place_where_nothing_may_be_written(store, monkeypatch):
     (store.parent / "file").touch()
     with pytest.raises(WriteError, match=r"cannot write to .*file/lab.zarr: Not a directory"):
         create_store(store.parent / "file" / "lab.zarr")
+
+
+@contextmanager
+def read_only(store):
+    """A store that this process can read and not write, the superuser's rights laid down."""
+    folders = [*store.parents[:3], store, *(path for path in store.rglob("*") if path.is_dir())]
+    user = os.geteuid()
+    for folder in folders:
+        folder.chmod(0o555)
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_a_folder_that_must_not_be_written_for_real(store):
+    stores.write_run(store, VALUES)
+    with read_only(store):
+        stores.assert_run(store, VALUES, [0, 1])
+        with pytest.raises(
+            WriteError,
+            match=r"cannot write to .*lab.zarr/.*: Permission denied; whatever was committed before is whole: free "
+            "space or mend the permissions, then capture again",
+        ):
+            stores.open_writer(store, VALUES, run="other")
 
 
 LIMITED = """
@@ -144,9 +175,8 @@ def test_a_file_that_the_system_really_refuses_in_its_middle(store):
     done = subprocess.run([sys.executable, "-c", LIMITED, store], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     message, epochs = done.stdout.splitlines()
-    assert message == MESSAGE.format(place=stores.segment_folder(store, 1)).replace(
-        "No space left on device", "File too large"
-    )
+    shard = stores.segment_folder(store, 1) / "train" / "noise" / "c.0.0.0"
+    assert message == MESSAGE.format(place=shard).replace("No space left on device", "File too large")
     assert epochs == "[0]"
     assert Store.open(store).run("run0").epochs == [0, 1]
     assert not list(store.rglob("*.partial"))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ibstore.errors import CaptureError, ValuesError
-from ibstore.store.probe import ProbeSet
+from ibstore.store.format.probe import ProbeSet
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
 

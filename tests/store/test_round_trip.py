@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ibstore.errors import StoreError, UnknownNameError
-from ibstore.store import ProbeSet, RunWriter, Store, create_store, layout, write_probe_set
+from ibstore.store import ProbeSet, RunWriter, Store, create_store, write_probe_set
+from ibstore.store.format import layout
 
 from . import stores
 
@@ -208,7 +209,7 @@ def test_a_probe_set_is_written_once_for_all_runs(tmp_path, monkeypatch):
     assert {path: path.stat().st_ino for path in (store / "data").rglob("*")} == inodes
     runs = Store.open(store).runs()
     assert [run.name for run in runs] == ["one", "two"]
-    assert len({run.probe(run.manifest.split("train")).folder for run in runs}) == 1
+    assert len({run.probe(run.manifest.split("train")).key for run in runs}) == 1
     stores.write_run(store, stores.layers(), run="three", probe=ProbeSet.of(stores.PROBE.x + 1))
     assert len([path for path in (store / "data").iterdir() if path.is_dir()]) == 2
 

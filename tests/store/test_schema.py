@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 
@@ -5,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibstore.store.schema import FileInfo, LayerInfo, Manifest, SegmentRecord, SplitInfo, dump_files, group, load_files
+from ibstore.store.format.schema import (
+    CHECKSUM,
+    FileInfo,
+    LayerInfo,
+    Manifest,
+    SegmentRecord,
+    SplitInfo,
+    dump_files,
+    group,
+    group_attributes,
+    load_files,
+)
 
 TEXTS = st.text(max_size=12)
 SIZES = st.integers(0, 2**53)
@@ -25,6 +37,9 @@ MANIFESTS = st.builds(
     optimizer=OPTIONAL,
     threads=SIZES,
     probe_batch=SIZES,
+    rounding=OPTIONAL,
+    codec=st.sampled_from(["zstd:1", "zstd:-7", "lz4", "none"]),
+    chunk_bytes=st.integers(1 << 10, 1 << 30),
     settings=SETTINGS,
     versions=st.dictionaries(TEXTS, TEXTS),
 )
@@ -98,7 +113,7 @@ def test_a_manifest_finds_layers_and_splits_by_name():
 
 def test_what_a_later_ibstore_adds_within_the_format_is_passed_over():
     manifest = Manifest("r", (LayerInfo("a", "a", (1,), "float32"),), (SplitInfo("test", "test", "0", 1),), seed=3)
-    document = manifest.dump() | {"codec": "zstd"}
+    document = manifest.dump() | {"compiled": True}
     document["layers"][0]["random"] = True
     document["splits"][0]["targets"] = []
     assert Manifest.load(document) == manifest
@@ -120,4 +135,35 @@ def test_a_record_whose_parts_do_not_go_together_is_none(epochs, steps, metrics)
 
 
 def test_a_group_is_what_zarr_takes_for_one():
-    assert group({"a": 1}) == {"zarr_format": 3, "node_type": "group", "attributes": {"a": 1}}
+    document = strict(group({"a": 1}))
+    assert (document["zarr_format"], document["node_type"], set(document)) == (
+        3,
+        "group",
+        {"zarr_format", "node_type", "attributes"},
+    )
+    assert document["attributes"] == {"a": 1, "checksum": hashlib.sha256(b'{"a":1}').hexdigest()[:32]}
+
+
+@settings(max_examples=30)
+@given(SETTINGS.filter(lambda attributes: CHECKSUM not in attributes))
+def test_a_group_comes_back_without_its_checksum(attributes):
+    assert group_attributes(group(attributes)) == attributes
+
+
+def test_attributes_that_were_altered_are_found_and_those_without_a_checksum_taken():
+    written = group({"epochs": [1], "loss": "NaN"})
+    with pytest.raises(ValueError, match="its attributes do not fit their checksum"):
+        group_attributes(written.replace(b"NaN", b"Inf"))
+    assert group_attributes(b'{"attributes": {"epochs": [1]}}') == {"epochs": [1]}
+    assert group_attributes(b"{}") == {}
+
+
+def test_no_bare_nan_is_written():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        group({"loss": math.nan})
+
+
+@pytest.mark.parametrize("content", [b"[1]", b'{"attributes": []}', b'{"a": ', b"\xff"])
+def test_what_is_no_group_is_refused(content):
+    with pytest.raises(ValueError):  # noqa: PT011  (JSON's and UTF-8's own words)
+        group_attributes(content)

@@ -9,7 +9,15 @@ from threading import Barrier, Thread
 
 import pytest
 
-from ibstore.errors import DamagedError, NotAStoreError, RunBusyError, RunExistsError, StoreError, UsageError
+from ibstore.errors import (
+    DamagedError,
+    NotAStoreError,
+    ResumeError,
+    RunBusyError,
+    RunExistsError,
+    StoreError,
+    UsageError,
+)
 from ibstore.events import Event
 from ibstore.store import RunWriter, Store, create_store, write_probe_set
 
@@ -71,7 +79,7 @@ def test_a_run_with_epochs_is_refused(store):
     before = stores.tree(store)
     with pytest.raises(
         RunExistsError,
-        match=r"run 'run0' is already in the store with 3 epochs \(0–2\); choose another run name, or replace it with",
+        match=r"run 'run0' is already in the store with 3 epochs \(0–2\); choose another run name, go on with it with",
     ):
         stores.open_writer(store, stores.layers())
     assert stores.tree(store) == before
@@ -125,13 +133,84 @@ def test_a_run_whose_manifest_is_lost_is_not_taken_for_an_empty_one(store):
         stores.open_writer(store, stores.layers())
 
 
+def test_a_run_is_gone_on_with(store):
+    values = stores.layers(epochs=3)
+    with stores.open_writer(store, values, resume=True) as writer:  # there is none: it begins
+        stores.write_epoch(writer, values, 0)
+    heard = []
+    stores.write_run(store, values, resume=True, emit=heard.append)
+    assert heard == []
+    assert stores.tree(store) == stores.tree(stores.write_run(store.with_name("at-once.zarr"), values))
+
+
+def test_a_run_is_gone_on_with_by_who_describes_it_alike_alone(store):
+    stores.write_run(store, stores.layers(), seed=0, threads=2, settings={"lr": 0.1, "batch": 10})
+    before = stores.tree(store)
+    with pytest.raises(ResumeError) as caught:
+        stores.open_writer(
+            store, stores.layers(), resume=True, seed=1, threads=4, settings={"lr": 0.2, "batch": 10}, codec="lz4"
+        )
+    assert str(caught.value) == (
+        "run 'run0' cannot be resumed with other settings: seed is 0 in the store and 1 here; threads is 2 in the "
+        "store and 4 here; codec is 'zstd:1' in the store and 'lz4' here; settings.lr is 0.1 in the store and 0.2 "
+        "here; give the same, or begin another run"
+    )
+    assert stores.tree(store) == before
+    same = {"seed": 0, "threads": 2, "settings": {"batch": 10, "lr": 0.1}}
+    with stores.open_writer(store, stores.layers(), resume=True, **same) as writer:
+        assert writer.epochs == [0, 1]
+
+
+def test_settings_that_json_keeps_in_another_form_are_the_same(store):
+    settings = {"sizes": (10, 7), "nested": {"betas": (0.9, 0.999)}}
+    for _ in range(2):
+        stores.open_writer(store, stores.layers(), resume=True, settings=settings).close()
+
+
+def test_a_run_whose_manifest_is_lost_is_not_gone_on_with(store):
+    stores.write_run(store, stores.layers())
+    (store / "runs" / "run0" / "zarr.json").unlink()
+    before = stores.tree(store)
+    with pytest.raises(ResumeError, match=r"committed epochs but no manifest, as an interrupted --force .*anew with"):
+        stores.open_writer(store, stores.layers(), resume=True)
+    assert stores.tree(store) == before
+
+
+def test_a_run_whose_layers_came_in_another_order_is_not_gone_on_with(store):
+    stores.write_run(store, stores.layers())
+    with pytest.raises(ResumeError, match="layers are conv, out:1 in the store and out:1, conv here"):
+        stores.open_writer(store, dict(reversed(stores.layers().items())), resume=True)
+
+
+def test_a_damaged_run_is_not_gone_on_with(store):
+    stores.write_run(store, stores.layers())
+    (stores.segment_folder(store) / "zarr.json").write_text("{")
+    before = stores.tree(store)
+    with pytest.raises(DamagedError, match=r"0000000000/zarr.json is no readable group record"):
+        stores.open_writer(store, stores.layers(), resume=True)
+    assert stores.tree(store) == before
+
+
+def test_what_a_killed_writer_left_is_swept_when_the_run_is_gone_on_with(store):
+    values = stores.layers(epochs=3)
+    with stores.open_writer(store, values) as writer:
+        stores.write_epoch(writer, values, 0)
+        writer.segment(1)
+        stores.fill(writer.segment(2), values, 2)
+    run = store / "runs" / "run0"
+    for folder in (run, run / "segments", run / "segments" / "0000000000"):
+        (folder / ".zarr.json.0123.partial").touch()
+    stores.write_run(store, values, resume=True)
+    assert stores.tree(store) == stores.tree(stores.write_run(store.with_name("at-once.zarr"), values))
+
+
 def test_a_run_that_another_process_writes_is_busy_though_it_were_to_be_replaced(store):
     with another_process(store, "run0") as process:
         before = stores.tree(store)
         for replace in (False, True):
             with pytest.raises(
                 RunBusyError,
-                match="run 'run0' is being written, by another process or a recorder that is not closed; choose",
+                match=rf"run 'run0' is being written by process {process.pid} on .* \(another process, or a recorder ",
             ):
                 stores.open_writer(store, stores.layers(), replace=replace)
         assert stores.tree(store) == before

@@ -99,13 +99,14 @@ class KeyCounter:
             for epoch in np.unique(epochs)
         }
 
-    def write_patterns(self, name: str, path: Path, columns: dict[str, str]) -> None:
-        """Write ``name`` ("x" or "t") as Parquet: the constant text ``columns``, then epoch, sample and key."""
+    def patterns(self, name: str, columns: dict[str, str]) -> bytes:
+        """Patterns ``name`` ("x" or "t") as Parquet: the constant text ``columns``, then epoch, sample and key."""
         key = "key"
         if self._wide[name]:
             key = "unhex(sha256(key))"
             self._check_digests(name)
         constants = ", ".join(f"? AS {column}" for column in columns)
+        path = Path(self._spill.name, "patterns.parquet")
         self._run(
             f"""
             COPY (
@@ -115,6 +116,10 @@ class KeyCounter:
             """,
             list(columns.values()),
         )
+        try:
+            return path.read_bytes()
+        finally:
+            path.unlink()
 
     def _check_digests(self, name: str) -> None:
         distinct = f"SELECT DISTINCT key FROM {name}_keys"

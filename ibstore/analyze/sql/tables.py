@@ -11,8 +11,8 @@ import pyarrow as pa
 from ibstore.analyze.parts import unreadable
 from ibstore.analyze.sql.sandbox import pattern, quoted
 from ibstore.store import Run
-from ibstore.store.probe import integer_labels
-from ibstore.store.schema import Metrics
+from ibstore.store.format.probe import integer_labels
+from ibstore.store.format.schema import Metrics
 
 TABLES: Final = ("runs", "layers", "epochs", "samples", "information_plane", "patterns", "joint_counts")
 
@@ -71,7 +71,7 @@ def _over_parts(db: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path],
     try:
         db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")
     except duckdb.Error as error:
-        raise unreadable(paths[0].parent, str(error)) from None
+        raise unreadable(str(paths[0].parent), str(error)) from None
 
 
 def _table(rows: Iterable[dict[str, Any]], schema: Any) -> Any:

@@ -5,12 +5,19 @@ from it unchanged.
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Self
 
+from ibstore.store.format.encoding import Encoding
+from ibstore.store.format.layout import CHUNK_BYTES
+
 FORMAT: Final = 1
+
+CHECKSUM: Final = "checksum"
+"""Attribute of every group: SHA-256 of its other attributes as canonical JSON (sorted keys, no spaces)."""
 
 DIGEST_CHARACTERS: Final = 32
 """Hex digits of SHA-256 that name a content: 128 bits."""
@@ -53,8 +60,9 @@ class SplitInfo:
 class Manifest:
     """Everything about a run that is known when it begins.
 
-    ``layers`` stand in execution order; ``settings`` are the recipe's own hyper-parameters. Nothing in it
-    depends on the clock or the machine's name: the same training writes the same bytes.
+    ``layers`` stand in execution order; ``settings`` are the recipe's own hyper-parameters; ``rounding`` is the
+    type that activations were rounded to, None where nothing was lost. Nothing in it depends on the clock or the
+    machine's name: the same training writes the same bytes.
     """
 
     run: str
@@ -69,8 +77,16 @@ class Manifest:
     device: str = "cpu"
     threads: int = 1
     probe_batch: int = 1000
+    rounding: str | None = None
+    codec: str = "zstd:1"
+    chunk_bytes: int = CHUNK_BYTES
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def encoding(self) -> Encoding:
+        """How its layers' numbers become bytes."""
+        return Encoding(self.codec, self.chunk_bytes)
 
     def dump(self) -> dict[str, Any]:
         """JSON form: the attributes of the run's group."""
@@ -170,9 +186,46 @@ class SegmentRecord:
         )
 
 
-def group(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of a Zarr v3 group's ``zarr.json`` with these attributes."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+def group(attributes: Mapping[str, Any]) -> bytes:
+    """A Zarr v3 group's ``zarr.json`` with these attributes and, beside them, their own checksum."""
+    sealed = {**attributes, CHECKSUM: _checksum(attributes)}
+    document = {"zarr_format": 3, "node_type": "group", "attributes": sealed}
+    return json.dumps(document, indent=1, allow_nan=False).encode()
+
+
+def group_attributes(content: bytes) -> dict[str, Any]:
+    """Attributes of a group's ``zarr.json``, without their checksum.
+
+    Raises
+    ------
+    ValueError
+        When it is no group's, or not what was written.
+
+    Examples
+    --------
+    >>> group_attributes(group({"ibstore_format": 1}))
+    {'ibstore_format': 1}
+    """
+    attributes = unchecked_attributes(content)
+    if CHECKSUM in attributes and attributes.pop(CHECKSUM) != _checksum(attributes):
+        raise ValueError("its attributes do not fit their checksum")
+    return attributes
+
+
+def unchecked_attributes(content: bytes) -> dict[str, Any]:
+    """Attributes of a group's ``zarr.json`` as they stand there; ValueError when it is no group's."""
+    document = json.loads(content)
+    if not isinstance(document, dict):
+        raise ValueError("it holds no JSON object")  # noqa: TRY004  (bad data, not a bad argument)
+    attributes = document.get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise ValueError("its attributes are no object")  # noqa: TRY004
+    return attributes
+
+
+def _checksum(attributes: Mapping[str, Any]) -> str:
+    canonical = json.dumps(attributes, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return file_info(canonical.encode()).sha256
 
 
 def _dump_metrics(metrics: Metrics) -> dict[str, dict[str, float | str]]:

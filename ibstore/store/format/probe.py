@@ -1,6 +1,7 @@
 """A probe set in memory: the samples that a run records at every epoch."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.errors import CaptureError, ValuesError
-from ibstore.store.schema import DIGEST_CHARACTERS
+from ibstore.store.format.schema import DIGEST_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +56,27 @@ class ProbeSet:
 
     def digest(self) -> str:
         """Name of this data: SHA-256 over dtypes, shapes and bytes of x, y and the ids, 32 hex digits."""
-        sha = hashlib.sha256()
-        for values in (self.x, self.y, self.sample):
-            if values is None:
-                sha.update(b"none")
-                continue
-            little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-            sha.update(f"{little.dtype.str}{little.shape}".encode())
-            sha.update(np.ascontiguousarray(little).data)
-        return sha.hexdigest()[:DIGEST_CHARACTERS]
+        arrays = (self.x, self.y, self.sample)
+        return data_digest(*(None if each is None else (each.dtype, each.shape, [each]) for each in arrays))
+
+
+Blocks = tuple[np.dtype[Any], tuple[int, ...], Iterable[NDArray[Any]]]
+"""An array that need not fit in memory: its dtype, its shape, and its rows in order."""
+
+
+def data_digest(*arrays: Blocks | None) -> str:
+    """SHA-256 over dtypes, shapes and bytes of arrays, or that there is none, 32 hex digits."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        if array is None:
+            sha.update(b"none")
+            continue
+        dtype, shape, blocks = array
+        little = dtype.newbyteorder("<")
+        sha.update(f"{little.str}{shape}".encode())
+        for block in blocks:
+            sha.update(np.ascontiguousarray(block, little).data)
+    return sha.hexdigest()[:DIGEST_CHARACTERS]
 
 
 def integer_labels(y: NDArray[Any]) -> NDArray[np.int64]:

@@ -1,0 +1,55 @@
+"""Whether there is room for a run: told before it begins."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ibstore.errors import CaptureError
+from ibstore.store import Encoding, ProbeSet
+from ibstore.store.estimate import Estimate, stored_bytes
+from ibstore.store.format.names import escape
+from ibstore.store.places import Storage
+from ibstore.store.reader import segments_of
+
+
+def estimate(
+    storage: Storage, first: Mapping[str, NDArray[Any]], probe: ProbeSet, encoding: Encoding, epochs: int | None
+) -> Estimate:
+    """What a run will take whose layers put out ``first``, (sample, …), for the first samples of ``probe``."""
+    samples = len(probe.x)
+    stored = storage.has(f"data/{probe.digest()}/zarr.json")
+    return Estimate(
+        epoch_raw=sum(rows[:1].nbytes * samples for rows in first.values()),
+        epoch_stored=sum(stored_bytes(rows, samples, encoding) for rows in first.values()),
+        once=0 if stored else stored_bytes(probe.x, samples, Encoding()),
+        epochs=epochs,
+        free=storage.free_bytes(),
+    )
+
+
+def epochs_to_come(storage: Storage, run: str, planned: int | None) -> int | None:
+    """Planned epochs that a run to be resumed does not have yet."""
+    if planned is None:
+        return None
+    committed = sum(len(segment.record.epochs) for segment in segments_of(storage, f"runs/{escape(run)}"))
+    return max(0, planned - committed)
+
+
+def check(run: str, storage: Storage, expected: Estimate, *, resume: bool = False) -> None:
+    """Return when there is room.
+
+    Raises
+    ------
+    CaptureError
+        When there is not.
+    """
+    if expected.fits:
+        return
+    remedy = (
+        "free space, record fewer layers or epochs, round with dtype='float16' (--dtype), or try all the same with "
+        "force=True (--force)"
+    )
+    if resume:  # with other settings it would be another run, and force would remove what is there
+        remedy = "free space, then resume it again"
+    raise CaptureError(f"run {run!r} does not fit into {storage.location}: {expected}; {remedy}")

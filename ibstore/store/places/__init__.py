@@ -1,0 +1,32 @@
+"""Where a store lies: a folder or a bucket, seen as bytes by key, and a writer's lease there."""
+
+from pathlib import Path
+
+from ibstore.store.places.storage import RECORD, Storage
+
+__all__ = ["RECORD", "Storage", "open_storage"]
+
+
+def open_storage(location: "str | Path") -> Storage:
+    """Storage at a path or a URL (``s3://bucket/prefix``, ``gs://…``, ``memory://name``, ``file:///…``).
+
+    Raises
+    ------
+    UsageError
+        When the URL cannot be understood, or what its kind needs is not installed.
+
+    Examples
+    --------
+    >>> open_storage("lab.zarr").location, open_storage("memory://lab.zarr").location
+    ('lab.zarr', 'memory://lab.zarr')
+    """
+    text = str(location)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if "://" in text:
+        from ibstore.store.places.bucket import Bucket
+
+        return Bucket.at(text)
+    from ibstore.store.places.disk import Disk
+
+    return Disk(Path(text))

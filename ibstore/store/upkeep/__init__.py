@@ -1,0 +1,1 @@
+"""Looking after stores: verify and repair, copy, merge and remove."""

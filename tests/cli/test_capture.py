@@ -1,0 +1,65 @@
+"""`ibstore capture`: resumed, terminated, sized."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from ..capture.networks import contents
+from ..conftest import Command
+
+RUN = "mnist-cnn-seed0"
+SMALL = ["mnist-cnn", "--epochs", "3", "--limit", "40", "--threads", "1", "--device", "cpu", "--store"]
+
+TERMINATED = """
+import os, signal
+from ibstore.capture.train import _Trainer
+from ibstore.cli import main
+
+train_epoch = _Trainer.train_epoch
+
+def asked_to_leave(self, epoch):
+    if epoch == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    train_epoch(self, epoch)
+
+_Trainer.train_epoch = asked_to_leave
+main()
+"""
+
+
+def test_a_capture_that_gets_sigterm_says_so_and_is_resumed_to_the_same(ibstore: Command, tmp_path):
+    whole, store = tmp_path / "whole.zarr", tmp_path / "lab.zarr"
+    assert ibstore("capture", *SMALL, whole).code == 0
+    ended = subprocess.run(
+        [sys.executable, "-c", TERMINATED, "capture", *SMALL, store, "--quiet"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGTERM, "")
+    assert ended.stderr == "Error: terminated; what was committed is whole, go on with --resume\n"
+    assert len(contents(store, RUN)["scalars"]) == 2
+    resumed = ibstore("capture", *SMALL, store, "--resume")
+    assert resumed.code == 0
+    assert ": 2 epochs of " in resumed.err.splitlines()[0]
+    assert contents(store, RUN) == contents(whole, RUN)
+    again = ibstore("capture", *SMALL, store, "--resume")
+    assert (again.code, again.out) == (0, "")
+    assert again.err.splitlines()[0] == f"run '{RUN}' is complete already; there is nothing to do"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lab.zarr", "whole.zarr"]
+
+
+def test_other_settings_are_refused_with_code_2(ibstore: Command, tmp_path):
+    store = tmp_path / "lab.zarr"
+    assert ibstore("capture", *SMALL, store).code == 0
+    other = ibstore("capture", *SMALL, store, "--resume", "--probe-batch", 7, "--codec", "lz4")
+    assert other.code == 2
+    assert "probe_batch is 1000 in the store and 7 here; codec is 'zstd:1' in the store and 'lz4' here" in other.err
+
+
+def test_force_and_resume_exclude_each_other(ibstore: Command, tmp_path):
+    both = ibstore("capture", *SMALL, tmp_path / "lab.zarr", "--force", "--resume")
+    assert both.code == 2
+    assert both.err == "Error: --force begins anew and --resume goes on; give one of them\n"
