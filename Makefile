@@ -5,7 +5,7 @@ READY := .venv/.installed
 PRESETS := thesis-6.1 thesis-6.2 thesis-6.3-ex1 thesis-6.3-ex2 thesis-6.3-ex3 thesis-6.3-ex4
 WAISTS := $(foreach preset,$(PRESETS),--waist $(preset))
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench kills beside clean
 
 demo: $(READY)  ## train on real digits, record, analyze under six waists, draw
 	@mkdir -p demo
@@ -23,8 +23,16 @@ check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## the benchmarks; the table is kept in docs/benchmarks.md
+bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.plane
+	$(BIN)/python -m benchmarks.storage
+	$(BIN)/python -m benchmarks.capture
+
+kills: $(READY)  ## kill a capture 200 times at random instants, and resume it
+	$(BIN)/python -m tests.kills
+
+beside: $(READY)  ## read a store for a minute while it is written
+	$(BIN)/python -m tests.beside
 
 clean:  ## remove what the other commands made
 	rm -rf .venv demo build dist

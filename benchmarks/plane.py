@@ -159,9 +159,9 @@ def load_modules() -> None:
     """Import what the works import when first used, so that it is not counted."""
     import ibstore.analyze.sql.counts
     import ibstore.analyze.study
-    import ibstore.store.arrays
+    import ibstore.store.format.arrays
 
-    modules = (ibstore.analyze.sql.counts, ibstore.analyze.study, ibstore.store.arrays)
+    modules = (ibstore.analyze.sql.counts, ibstore.analyze.study, ibstore.store.format.arrays)
     assert all(modules)
     np.asarray(pl.DataFrame({"a": [1]}).to_numpy())
 

@@ -1,0 +1,77 @@
+"""What recording costs a training: the MNIST CNN trained alone, with the recorded pass, and with the writing.
+
+The difference between the last two is what the background thread could not hide; durability is told apart.
+"""
+
+import os
+import sys
+import tempfile
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import patch
+
+from benchmarks.measure import Cost, keep, machine, measured, report
+from benchmarks.plane import DATA
+
+EPOCHS = 2
+WORKS = {
+    "train": "training alone",
+    "pass": "and the recorded forward pass, nothing written",
+    "unsafe": "and writing, without fsync",
+    "record": "and writing, durably: what `ibstore capture` does",
+}
+
+
+def main() -> None:
+    dataset = "mnist" if (DATA / "MNIST").exists() else "mnist-sample"
+    costs = {}
+    for key in WORKS:
+        with tempfile.TemporaryDirectory(prefix="ibstore-bench-") as folder:
+            costs[key] = measured("benchmarks.capture", key, str(Path(folder, "lab.zarr")), dataset)
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; {dataset}, {EPOCHS} epochs and the untrained network.",
+        "",
+        "| what | time | × the row above | × training alone | peak memory |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    above = costs["train"]
+    for key, name in WORKS.items():
+        lines.append(row(name, costs[key], above, costs["train"]))
+        above = costs[key]
+    keep("capture", "\n".join(lines))
+
+
+def row(name: str, cost: Cost, above: Cost, alone: Cost) -> str:
+    ratios = f"{cost.seconds / above.seconds:.2f} | {cost.seconds / alone.seconds:.2f}"
+    return f"| {name} | {cost.seconds:.1f} s | {ratios} | {cost.peak_bytes / 2**30:.2f} GiB |"
+
+
+def work(key: str, store: str, dataset: str) -> None:
+    from ibstore.capture.recipes import recipe
+    from ibstore.capture.recorder import Recorder
+    from ibstore.capture.sink import EpochSink
+    from ibstore.capture.train import TrainSettings, train
+
+    settings = TrainSettings.of(recipe("mnist-cnn"), dataset=dataset, data_dir=DATA, epochs=EPOCHS)
+    with ExitStack() as patches:
+        if key in {"train", "pass"}:
+            for step in ("begin", "append", "commit"):
+                patches.enter_context(patch.object(EpochSink, step, lambda *_: None))
+        if key == "train":
+            measured_pass = {"loss": 0.0, "accuracy": 0.0}
+            patches.enter_context(patch.object(Recorder, "_run_pass", lambda *_: measured_pass))
+        if key == "unsafe":
+            patches.enter_context(patch.object(os, "fsync", lambda _: None))
+        train("mnist-cnn", store, settings=settings)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    else:
+        import ibstore.capture.train
+        import ibstore.store.format.arrays
+
+        assert all((ibstore.capture.train, ibstore.store.format.arrays))
+        report(lambda: work(*sys.argv[1:]))
