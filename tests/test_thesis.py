@@ -9,7 +9,7 @@ import pytest
 import ibstore
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
-EPOCHS = 3
+EPOCHS = 2
 
 pytestmark = pytest.mark.skipif(
     not (DATA / "MNIST").exists(), reason="needs the full MNIST in ../shared/data beside the checkout"
