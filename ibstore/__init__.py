@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from ibstore.analyze import Study, Waist, register_discretizer, register_reduction
     from ibstore.analyze import open_store as open  # noqa: A004  (ibstore.open is the name that users type)
     from ibstore.capture import Recorder
-    from ibstore.store import Store
+    from ibstore.store import Encoding, Store
 
 _HOMES: Final = {
+    "Encoding": ("ibstore.store", "Encoding"),
     "Recorder": ("ibstore.capture", "Recorder"),
     "Store": ("ibstore.store", "Store"),
     "Study": ("ibstore.analyze", "Study"),
@@ -29,7 +30,17 @@ _HOMES: Final = {
     "register_reduction": ("ibstore.analyze", "register_reduction"),
 }
 
-__all__ = ["Recorder", "Store", "Study", "Waist", "__version__", "open", "register_discretizer", "register_reduction"]
+__all__ = [
+    "Encoding",
+    "Recorder",
+    "Store",
+    "Study",
+    "Waist",
+    "__version__",
+    "open",
+    "register_discretizer",
+    "register_reduction",
+]
 
 
 def __getattr__(name: str) -> Any:

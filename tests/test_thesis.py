@@ -61,10 +61,10 @@ def test_output_forgets_the_input_and_learns_the_label(narrowed: pl.DataFrame) -
 def test_joint_counts_add_up_to_the_digits(study: ibstore.Study, narrowed: pl.DataFrame) -> None:
     """The kept keys give the printed entropy again, in SQL alone."""
     answer = study.query(
-        """
+        f"""
         WITH seen AS (
             SELECT t, sum(n) / 60000 AS p FROM joint_counts
-            WHERE layer = 'out' AND epoch = 3 AND waist = 'thesis-6.2' GROUP BY t
+            WHERE layer = 'out' AND epoch = {EPOCHS} AND waist = 'thesis-6.2' GROUP BY t
         )
         SELECT -sum(p * ln(p)) AS h, sum(p) AS whole FROM seen
         """
