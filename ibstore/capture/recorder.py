@@ -162,7 +162,7 @@ class Recorder:
             room.check(run, storage, expected, resume=resume)
         writer = self._open(storage, manifest, force, resume)
         try:
-            self._recorded = writer.records()
+            self._recorded = writer.found
             self._last = self._recorded[-1].epochs[-1] if self._recorded else -1
             if self._last >= 0 and planned != 0:
                 self._restore(writer.states)

@@ -9,7 +9,7 @@ from ibstore.errors import CaptureError
 from ibstore.store import Encoding, ProbeSet
 from ibstore.store.estimate import Estimate, stored_bytes
 from ibstore.store.format.names import escape
-from ibstore.store.places import Storage
+from ibstore.store.places import RECORD, Storage
 from ibstore.store.reader import segments_of
 
 
@@ -18,7 +18,7 @@ def estimate(
 ) -> Estimate:
     """What a run will take whose layers put out ``first``, (sample, …), for the first samples of ``probe``."""
     samples = len(probe.x)
-    stored = storage.has(f"data/{probe.digest()}/zarr.json")
+    stored = storage.has(f"data/{probe.digest()}/{RECORD}")
     return Estimate(
         epoch_raw=sum(rows[:1].nbytes * samples for rows in first.values()),
         epoch_stored=sum(stored_bytes(rows, samples, encoding) for rows in first.values()),

@@ -100,10 +100,6 @@ class CommittedArray:
             while pending:
                 yield pending.popleft().result()
 
-    def check(self, path: str) -> None:
-        """Return when a file is what was committed, to the last bit; DamagedError says what it is instead."""
-        self._check_sum(path, self._read(path))
-
     def _open(self) -> "zarr.Array[Any]":
         """Array as its metadata says, which have no checksum of their own."""
         from ibstore.store.format.arrays import open_array

@@ -30,7 +30,7 @@ def create_store(location: str | Path | Storage) -> Storage:
     StoreError
         When something else is there: a file, or a folder that is not empty and no store.
     """
-    storage = location if isinstance(location, Storage) else open_storage(location)
+    storage = open_storage(location)
     try:
         storage.make()
     except FileExistsError:
@@ -43,7 +43,7 @@ def create_store(location: str | Path | Storage) -> Storage:
         for key, attributes in _GROUPS.items():
             record = f"{key}/{RECORD}".lstrip("/")
             if alone:
-                _sweep_partial(storage, key)
+                storage.sweep(key)
             if not storage.has(record):
                 with suppress(FileExistsError):  # the other one was faster
                     storage.put_new(record, group(attributes), durable=True)
@@ -61,12 +61,6 @@ def _foreign(storage: Storage) -> bool:
     return files or not set(storage.folders("")) <= {"data", "runs"}
 
 
-def _sweep_partial(storage: Storage, key: str) -> None:
-    """Remove the temporary files that killed writers left directly below a key; nobody may be writing there."""
-    for path in storage.strays(key):
-        storage.remove(path)
-
-
 def write_probe_set(location: str | Path | Storage, probe: ProbeSet) -> str:
     """Write ``probe`` to ``data/<digest>`` of the store there, once, and return the digest.
 
@@ -77,7 +71,7 @@ def write_probe_set(location: str | Path | Storage, probe: ProbeSet) -> str:
     DamagedError
         When it is there already and is not what was committed.
     """
-    storage = location if isinstance(location, Storage) else open_storage(location)
+    storage = open_storage(location)
     digest = probe.digest()
     key = f"data/{digest}"
     with storage.locked("data") as alone:
@@ -85,7 +79,7 @@ def write_probe_set(location: str | Path | Storage, probe: ProbeSet) -> str:
             for name in storage.folders("data"):  # what killed writers left there
                 if not storage.has(f"data/{name}/{RECORD}"):
                     storage.remove_below(f"data/{name}")
-                _sweep_partial(storage, f"data/{name}")
+                storage.sweep(f"data/{name}")
         if storage.has(f"{key}/{RECORD}"):
             _check_probe_set(storage, key)
             return digest

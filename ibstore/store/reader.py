@@ -57,11 +57,16 @@ def check_store(storage: Storage) -> None:
     if not isinstance(version, int):
         lack = "its zarr.json has no ibstore_format"
         raise NotAStoreError(f"{place} is no ibstore store ({lack}); give a store's path")
-    if version > FORMAT:
-        raise NewerFormatError(
-            f"{place} has store format {version}, this ibstore reads up to {FORMAT}; install a newer ibstore"
-        )
+    check_version(storage, version)
     _parsed(storage, "", content)
+
+
+def check_version(storage: Storage, version: object) -> None:
+    """Return unless ``version`` is a later format's number; NewerFormatError then."""
+    if isinstance(version, int) and version > FORMAT:
+        raise NewerFormatError(
+            f"{storage.location} has store format {version}, this ibstore reads up to {FORMAT}; install a newer ibstore"
+        )
 
 
 def _attributes(storage: Storage, key: str) -> dict[str, Any] | None:

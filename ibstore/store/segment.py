@@ -155,7 +155,6 @@ class SegmentWriter:
         self._files = GroupFiles(storage, key)
         self._manifest, self._allowed, self._spread = manifest, allowed, spread
         self._arrays: dict[tuple[str, str], ArrayWriter] = {}
-        self._groups: list[str] = []
         for split, ids in samples.items():
             self._open_split(split, ids)
 

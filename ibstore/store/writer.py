@@ -72,29 +72,26 @@ class RunWriter:
         self.states = States(self.storage, manifest.run)
         self._samples = {split: samples[split.name] for split in manifest.splits}
         self._emit = emit
-        self._lease: Lease | None = Lease(self.storage, f"{self._run}/{LEASE}", f"run {manifest.run!r}")
+        self._lease: Lease | None = take_lease(self.storage, manifest.run)
         self._pool = ThreadPoolExecutor(THREADS)
         try:
             if resume:
                 self._check_same()
+                self._sweep()
             else:
                 self._clear(replace)
-            self._sweep()
             self._begin()
             found = reader.segments_of(self.storage, self._run)
         except BaseException:
             self.close()
             raise
+        self.found: tuple[SegmentRecord, ...] = tuple(segment.record for segment in found)
         self._homes = {epoch: segment.key for segment in found for epoch in segment.record.epochs}
 
     @property
     def epochs(self) -> list[int]:
-        """Committed epochs, in order."""
-        return [epoch for record in self.records() for epoch in record.epochs]
-
-    def records(self) -> list[SegmentRecord]:
-        """Commit records, in the order of their epochs."""
-        return [segment.record for segment in reader.segments_of(self.storage, self._run)]
+        """Committed epochs as they are in the store now, in order; `found` has those of the opening, read already."""
+        return [epoch for segment in reader.segments_of(self.storage, self._run) for epoch in segment.record.epochs]
 
     def _begin(self) -> None:
         """Put the records of the run and of what holds its segments, unless they are there."""
@@ -152,10 +149,9 @@ class RunWriter:
         for name in self.storage.folders(segments):
             if not self.storage.has(f"{segments}/{name}/{RECORD}"):
                 self.storage.remove_below(f"{segments}/{name}")
-            for stray in self.storage.strays(f"{segments}/{name}"):
-                self.storage.remove(stray)
-        for stray in (*self.storage.strays(segments), *self.storage.strays(self._run)):
-            self.storage.remove(stray)
+            self.storage.sweep(f"{segments}/{name}")
+        for key in (segments, self._run):
+            self.storage.sweep(key)
 
     def segment(self, *epochs: int) -> SegmentWriter:
         """Begin a segment; what an earlier attempt left of it is swept.
@@ -213,6 +209,11 @@ class RunWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def take_lease(storage: Storage, run: str) -> Lease:
+    """Lease on a run; RunBusyError when another writer is alive."""
+    return Lease(storage, f"runs/{escape(run)}/{LEASE}", f"run {run!r}")
 
 
 def clear_run(storage: Storage, key: str) -> None:

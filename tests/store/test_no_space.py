@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -121,7 +122,9 @@ def test_a_place_where_nothing_may_be_written(store, monkeypatch):
 @contextmanager
 def read_only(store):
     """A store that this process can read and not write, the superuser's rights laid down."""
-    folders = [*store.parents[:3], store, *(path for path in store.rglob("*") if path.is_dir())]
+    closed = [path for path in store.parents if not path.stat().st_mode & stat.S_IXOTH]
+    folders = [*closed, store, *(path for path in store.rglob("*") if path.is_dir())]
+    modes = [(folder, folder.stat().st_mode) for folder in folders]
     user = os.geteuid()
     for folder in folders:
         folder.chmod(0o555)
@@ -131,8 +134,8 @@ def read_only(store):
         yield
     finally:
         os.seteuid(user)
-        for folder in folders:
-            folder.chmod(0o755)
+        for folder, mode in modes:
+            folder.chmod(mode)
 
 
 def test_a_folder_that_must_not_be_written_for_real(store):

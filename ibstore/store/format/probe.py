@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ibstore.errors import CaptureError, ValuesError
 from ibstore.store.format.schema import DIGEST_CHARACTERS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ProbeSet:
     """Samples of one split.
 
@@ -56,6 +57,10 @@ class ProbeSet:
 
     def digest(self) -> str:
         """Name of this data: SHA-256 over dtypes, shapes and bytes of x, y and the ids, 32 hex digits."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:  # of all the data, and asked for wherever a run is begun
         arrays = (self.x, self.y, self.sample)
         return data_digest(*(None if each is None else (each.dtype, each.shape, [each]) for each in arrays))
 

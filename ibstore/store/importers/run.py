@@ -168,7 +168,7 @@ def _as_exported(source: Source, exported: Exported, where: Path) -> Source:
 
 def _write(writer: RunWriter, source: Source, check: Check, epoch_bytes: int, emit: Emit) -> None:
     """Commit the epochs that are not there yet, several small ones in a segment."""
-    numbers, committed = list(source.epochs), writer.epochs
+    numbers, committed = list(source.epochs), [epoch for record in writer.found for epoch in record.epochs]
     if committed != numbers[: len(committed)]:
         raise ResumeError(
             f"run {writer.manifest.run!r} has epochs {listed(committed)}, which are not the first ones of what is "

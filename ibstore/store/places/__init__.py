@@ -7,8 +7,10 @@ from ibstore.store.places.storage import RECORD, Storage
 __all__ = ["RECORD", "Storage", "open_storage"]
 
 
-def open_storage(location: "str | Path") -> Storage:
+def open_storage(location: "str | Path | Storage") -> Storage:
     """Storage at a path or a URL (``s3://bucket/prefix``, ``gs://…``, ``memory://name``, ``file:///…``).
+
+    One that is open already is given back.
 
     Raises
     ------
@@ -20,6 +22,8 @@ def open_storage(location: "str | Path") -> Storage:
     >>> open_storage("lab.zarr").location, open_storage("memory://lab.zarr").location
     ('lab.zarr', 'memory://lab.zarr')
     """
+    if isinstance(location, Storage):
+        return location
     text = str(location)
     if text.startswith("file://"):
         text = text.removeprefix("file://")

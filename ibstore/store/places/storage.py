@@ -122,6 +122,11 @@ class Storage(ABC):
     def strays(self, key: str) -> list[str]:
         """Keys of temporary files directly below a key, which killed writers left there."""
 
+    def sweep(self, key: str) -> None:
+        """Remove the temporary files directly below a key; nobody may be writing there."""
+        for stray in self.strays(key):
+            self.remove(stray)
+
     @abstractmethod
     def free_bytes(self) -> int | None:
         """Free space; None where there is no end of it."""

@@ -188,8 +188,8 @@ class _Copier:
 
     def _run(self, copy: Copy, lease: Lease) -> None:
         inner = f"{copy.key}/segments"
-        for stray in (*self.target.strays(copy.key), *self.target.strays(inner)):
-            self.target.remove(stray)
+        for key in (copy.key, inner):
+            self.target.sweep(key)
         self._put_record(lease, inner, group({}))
         for segment in copy.run.segments:
             self._segment(segment, f"{inner}/{segment.key.rpartition('/')[2]}", lease)
@@ -215,7 +215,6 @@ class _Copier:
         if not self.target.has(f"{key}/{RECORD}"):
             lease.check()
             self.target.put_new(f"{key}/{RECORD}", content, durable=True)
-            self.target.sync(key)
 
 
 def _read(storage: Storage, key: str) -> bytes:

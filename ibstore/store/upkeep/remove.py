@@ -13,7 +13,7 @@ from ibstore.store.places import Storage, open_storage
 from ibstore.store.places.lease import LEASE, Lease
 from ibstore.store.states import States
 from ibstore.store.upkeep.survey import FoundRun, find_probe_sets, find_runs
-from ibstore.store.writer import clear_run
+from ibstore.store.writer import clear_run, take_lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Removal:
 @contextmanager
 def holding(storage: Storage, name: str) -> Iterator[Lease]:
     """Keep every writer of a run away; RunBusyError when one is there."""
-    lease = Lease(storage, f"runs/{escape(name)}/{LEASE}", f"run {name!r}")
+    lease = take_lease(storage, name)
     try:
         yield lease
     finally:
@@ -59,7 +59,7 @@ def plan_removal(location: str | Path | Storage, names: Sequence[str]) -> Remova
     UnknownNameError
         When there is no such run.
     """
-    storage = location if isinstance(location, Storage) else open_storage(location)
+    storage = open_storage(location)
     reader.check_store(storage)
     found = {run.name: run for run in find_runs(storage)}
     for name in names:
@@ -94,7 +94,7 @@ def remove_runs(location: str | Path | Storage, names: Sequence[str], emit: Emit
     RunBusyError
         When one is being written; none is removed.
     """
-    storage = location if isinstance(location, Storage) else open_storage(location)
+    storage = open_storage(location)
     plan_removal(storage, names)
     with ExitStack() as leases:
         for name in dict.fromkeys(names):

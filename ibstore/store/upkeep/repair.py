@@ -33,7 +33,7 @@ def repair(location: str | Path | Storage, leftovers: Sequence[Finding], emit: E
     WriteError
         When the store cannot be written.
     """
-    storage = location if isinstance(location, Storage) else open_storage(location)
+    storage = open_storage(location)
     nodes = dict.fromkeys(node for found in leftovers if (node := _run_node(found)) is not None)
     removed = [] if all(_run_node(found) for found in leftovers) else _shared(storage, leftovers, emit)
     for node in nodes:

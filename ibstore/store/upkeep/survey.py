@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ibstore.errors import NewerFormatError, StoreError
+from ibstore.errors import StoreError
 from ibstore.store import reader
 from ibstore.store.format.names import escape, segment_name, unescape
 from ibstore.store.format.schema import (
@@ -192,10 +192,8 @@ def _check_format(storage: Storage, mark: bytes) -> None:
     except ValueError:
         return
     ours = json.loads(_MARK)["attributes"][CHECKSUM].encode()
-    if isinstance(version, int) and version > FORMAT and ours not in mark:
-        raise NewerFormatError(
-            f"{storage.location} has store format {version}, this ibstore reads up to {FORMAT}; install a newer ibstore"
-        )
+    if ours not in mark:
+        reader.check_version(storage, version)
 
 
 def _constant(

@@ -43,7 +43,7 @@ def verify(location: str | Path | Storage, *, deep: bool = False, emit: Emit = i
     NewerFormatError
         When a later ibstore wrote it.
     """
-    return _Verification(location if isinstance(location, Storage) else open_storage(location), deep, emit).report()
+    return _Verification(open_storage(location), deep, emit).report()
 
 
 class _Verification:
