@@ -15,8 +15,8 @@ demo: $(READY)  ## train on real digits, record, analyze under six waists, draw
 	$(BIN)/ibstore plot demo/lab.zarr plane $(WAISTS) --out demo/plane.png
 	@cat docs/after-demo.txt
 
-test: $(READY)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(READY)  ## the test suite, on every core
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
 
 check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -1,5 +1,6 @@
 """What tests of several rooms share: the command line run in this process, and a small store."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from unittest.mock import patch
 import pytest
 
 from ibstore.cli import main
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core already: torch's threads, here and in what tests start,
+    os.environ["OMP_NUM_THREADS"] = "1"  # would wait for each other
 
 
 @dataclass(frozen=True)

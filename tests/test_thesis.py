@@ -11,9 +11,12 @@ import ibstore
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 EPOCHS = 2
 
-pytestmark = pytest.mark.skipif(
-    not (DATA / "MNIST").exists(), reason="needs the full MNIST in ../shared/data beside the checkout"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (DATA / "MNIST").exists(), reason="needs the full MNIST in ../shared/data beside the checkout"
+    ),
+    pytest.mark.xdist_group("thesis"),  # one process trains for all of them
+]
 
 
 @pytest.fixture(scope="module")
