@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from ibstore import __version__
 from ibstore.errors import UsageError
 
 
@@ -46,5 +47,5 @@ class Provenance:
 
 def versions() -> dict[str, str]:
     """Versions of what a recording hangs on."""
-    packages = ("ibstore", "numpy", "torch", "zarr")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+    packages = {package: version(package) for package in ("numpy", "torch", "zarr")}
+    return {"python": platform.python_version(), "ibstore": __version__, **packages}

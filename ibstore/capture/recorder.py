@@ -283,7 +283,7 @@ class Recorder:
 
     def _expected(self, storage: Storage, found: Found, manifest: Manifest, epochs: int | None) -> Estimate:
         """Tell what the run will take."""
-        first = {spec.name: self._encoded(spec.name, tensor, len(tensor), 0) for spec, tensor in found}
+        first = {spec.name: self._encoded(spec.name, tensor.cpu(), len(tensor), 0) for spec, tensor in found}
         expected = room.estimate(storage, first, self._probe, manifest.encoding, epochs)
         if epochs != 0:
             self._emit(Event("notice", detail=f"run {manifest.run!r}: {expected}"))

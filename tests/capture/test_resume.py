@@ -34,9 +34,10 @@ class Interrupted(BaseException):
 class Own:
     """A user's training: batch norm, dropout from torch's random numbers, an order of its own, Adam, a schedule."""
 
-    def __init__(self):
+    def __init__(self, device="cpu"):
         torch.manual_seed(5)
-        self.model = dropout_net().train()
+        self.device = device
+        self.model = dropout_net().train().to(device)
         torch.manual_seed(6)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.05)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, 2, 0.5)
@@ -49,7 +50,7 @@ class Own:
     def epoch(self):
         for rows in torch.randperm(len(X), generator=self.order).split(5):
             self.optimizer.zero_grad()
-            loss = functional.cross_entropy(self.model(X[rows]), Y[rows])
+            loss = functional.cross_entropy(self.model(X[rows].to(self.device)), Y[rows].to(self.device))
             loss.backward()
             self.optimizer.step()
         self.schedule.step()
