@@ -16,9 +16,7 @@ def is_count(number: object) -> bool:
     return isinstance(number, int | np.integer) and not isinstance(number, bool) and int(number) >= 0
 
 
-def check_arguments(
-    model: object, batch_size: int, y: Any, measure: Measure | None, *, force: bool, resume: bool
-) -> None:
+def check_arguments(model: object, batch_size: int, y: Any, measure: Measure | None) -> None:
     """Raise `UsageError` when they cannot be meant."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"model is of type {type(model).__name__}; give a torch.nn.Module")
@@ -26,8 +24,6 @@ def check_arguments(
         raise UsageError(f"batch_size is {batch_size!r}; give an integer from 1")
     if measure is not None and y is None:
         raise UsageError("measure compares the network's output with labels, and there are none; give y")
-    if force and resume:
-        raise UsageError("force removes the run that resume would go on with; give one of them")
 
 
 def probe_set(x: Any, y: Any, sample: Any) -> ProbeSet:

@@ -229,6 +229,8 @@ def _recordable(spec: LayerSpec, output: object, batch: int) -> torch.Tensor:
             f"layer {spec.name!r} puts out shape {tuple(tensor.shape)} for a batch of {batch} samples; record a layer "
             "whose first dimension is the batch"
         )
+    if batch and not tensor.numel():
+        raise CaptureError(f"layer {spec.name!r} puts out no values, {tuple(tensor.shape)}; record another layer")
     if tensor.is_complex() or tensor.is_quantized or tensor.layout is not torch.strided:
         raise CaptureError(
             f"layer {spec.name!r} puts out {tensor.layout} {tensor.dtype}; record a layer of dense real numbers"

@@ -30,11 +30,9 @@ from ibstore.store import (
     Manifest,
     RunWriter,
     SplitInfo,
-    create_store,
-    write_probe_set,
 )
 from ibstore.store.estimate import Estimate
-from ibstore.store.format.names import escape
+from ibstore.store.format.names import LAST_EPOCH, escape
 from ibstore.store.format.schema import Metrics
 from ibstore.store.places import Storage, open_storage
 from ibstore.store.states import States
@@ -143,7 +141,7 @@ class Recorder:
         provenance: Provenance = _UNKNOWN,
         emit: Emit = ignore,
     ) -> None:
-        check_arguments(model, batch_size, y, measure, force=force, resume=resume)
+        check_arguments(model, batch_size, y, measure)
         self._floating = values.floating_dtype(dtype)
         self._probe = probe_set(x, y, sample)
         where = device_of(model) if device is None else resolve_device(device)
@@ -325,10 +323,8 @@ class Recorder:
         )
 
     def _open(self, storage: Storage, manifest: Manifest, force: bool, resume: bool) -> RunWriter:
-        create_store(storage)
-        write_probe_set(storage, self._probe)
-        samples = {self._split: self._probe.sample}
-        return RunWriter(storage, manifest, samples, replace=force, resume=resume, emit=self._emit)
+        samples, probes = {self._split: self._probe.sample}, [self._probe]
+        return RunWriter(storage, manifest, samples, probes=probes, replace=force, resume=resume, emit=self._emit)
 
     def _run_pass(self, epoch: int) -> dict[str, float]:
         """Hand every batch's activations to the background thread; return what was measured."""
@@ -373,6 +369,8 @@ class Recorder:
         if not is_count(epoch) or not (step is None or is_count(step)):
             name, number = ("step", step) if is_count(epoch) else ("epoch", epoch)
             raise CaptureError(f"{name} is {number!r}; give an integer from 0")
+        if epoch > LAST_EPOCH or (step or 0) > np.iinfo(np.int64).max:
+            raise CaptureError(f"epoch {epoch}, step {step} is too large; an epoch may be up to {LAST_EPOCH}")
         if epoch == self._last:
             raise CaptureError(f"epoch {epoch} is recorded already; give every epoch a number of its own")
         if epoch < self._last:

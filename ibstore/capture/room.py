@@ -50,6 +50,6 @@ def check(run: str, storage: Storage, expected: Estimate, *, resume: bool = Fals
         "free space, record fewer layers or epochs, round with dtype='float16' (--dtype), or try all the same with "
         "force=True (--force)"
     )
-    if resume:  # with other settings it would be another run, and force would remove what is there
-        remedy = "free space, then resume it again"
+    if resume:  # with other settings it would be another run
+        remedy = "free space and resume it again, or go on all the same with force=True (--force)"
     raise CaptureError(f"run {run!r} does not fit into {storage.location}: {expected}; {remedy}")

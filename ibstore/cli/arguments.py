@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ibstore.errors import UsageError
+
 if TYPE_CHECKING:
     from ibstore.analyze import Waist
 
@@ -24,6 +26,12 @@ WaistsOption = Annotated[
 BetaOption = Annotated[float, typer.Option("--beta", help="Weight of I(T;Y) in ib = I(X;T) − beta · I(T;Y).")]
 UnitOption = Annotated[str, typer.Option("--unit", help="bits or nats.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+def check_lasting(store: str) -> None:
+    """Return when a store outlives the command; UsageError for one in memory, which only Python can go on with."""
+    if store.startswith("memory:"):
+        raise UsageError(f"{store} would be gone when the command ends; give a folder or a bucket")
 
 
 def chosen_waists(

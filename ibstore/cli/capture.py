@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from ibstore.cli.arguments import check_lasting
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening
-from ibstore.errors import UsageError
 from ibstore.store.format.layout import size
 
 NAME = "capture"
@@ -35,7 +35,10 @@ def command(
     chunk_bytes: Annotated[int, typer.Option("--chunk-bytes", help="Bytes of a chunk before compression.")] = 4194304,
     probe_batch: Annotated[int, typer.Option("--probe-batch", help="Samples in a recorded batch.")] = 1000,
     force: Annotated[
-        bool, typer.Option("--force", help="Remove a run of that name first; begin though space is short.")
+        bool,
+        typer.Option(
+            "--force", help="Remove a run of that name first (not with --resume); go on though space is short."
+        ),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last committed epoch, bit for bit.")
@@ -54,8 +57,7 @@ def command(
     from ibstore.capture.train import TrainSettings, train
     from ibstore.store import Encoding
 
-    if force and resume:
-        raise UsageError("--force begins anew and --resume goes on; give one of them")
+    check_lasting(store)
     settings = TrainSettings.of(
         find_recipe(recipe),
         dataset=dataset,

@@ -1,7 +1,6 @@
 """`ibstore export`: a run's activations as files that other programs read."""
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,12 +23,12 @@ class Format(StrEnum):
 def command(
     store: StoreArgument,
     run: Annotated[str, typer.Option("--run", help="Which run.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the files; made where there is none.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the files; made where there is none.")],
     form: Annotated[Format, typer.Option("--format", "-f", help="Format of the files.")] = Format.NPZ,
     epoch: EpochOption = None,
     layer: LayerOption = None,
     split: Annotated[str | None, typer.Option("--split", help="Which split, where there are several.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the export that is there.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Write a run's activations as files, one an epoch, with inputs and labels beside them.

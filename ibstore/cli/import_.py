@@ -24,7 +24,7 @@ class Format(StrEnum):
 
 
 def command(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder or file of activations.", show_default=False)],
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder or file of activations.", show_default=False)],
     store: Annotated[str, typer.Argument(metavar="STORE", help="Path or URL of the store; made where there is none.")],
     run: Annotated[str | None, typer.Option("--run", help="Name of the run; by default SRC's.")] = None,
     form: Annotated[

@@ -28,7 +28,10 @@ def command(
     """
     from ibstore.store.upkeep.copy import merge_stores
 
-    renamed = dict(_renaming(text) for text in rename or [])
+    pairs = [_renaming(text) for text in rename or []]
+    renamed = dict(pairs)
+    if len(renamed) < len(pairs):
+        raise UsageError("--rename has one run twice; give each one new name")
     with listening(quiet) as emit:
         names = merge_stores(target, sources, renamed, emit)
         emit(copied(names, target))

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from ibstore.errors import DamagedError, StoreError
+from ibstore.errors import DamagedError, NewerFormatError, StoreError
 from ibstore.store import reader
 from ibstore.store.committed import THREADS
 from ibstore.store.format.encoding import Encoding
@@ -28,9 +28,12 @@ def create_store(location: str | Path | Storage) -> Storage:
     Raises
     ------
     StoreError
-        When something else is there: a file, or a folder that is not empty and no store.
+        When something else is there: a file, or a folder that is not empty and no store; or when the place lies
+        inside another store.
     """
     storage = open_storage(location)
+    if not storage.has(RECORD):
+        refuse_inside(storage)
     try:
         storage.make()
     except FileExistsError:
@@ -48,6 +51,24 @@ def create_store(location: str | Path | Storage) -> Storage:
                 with suppress(FileExistsError):  # the other one was faster
                     storage.put_new(record, group(attributes), durable=True)
     return storage
+
+
+def refuse_inside(place: Storage) -> None:
+    """Return when a place lies inside no store, whose readers and whose `repair` would take it for a stranger.
+
+    Raises
+    ------
+    StoreError
+        When it does.
+    """
+    for around in place.around():
+        try:
+            reader.check_store(around)
+        except (DamagedError, NewerFormatError):
+            pass  # a store all the same
+        except StoreError:
+            continue  # none, or nothing that this process may read
+        raise StoreError(f"{place.location} lies inside the store {around.location}; choose a path outside of it")
 
 
 def _no_store(storage: Storage) -> StoreError:

@@ -19,8 +19,9 @@ from ibstore.errors import DamagedError, ResumeError, RunExistsError, StoreError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import reader
 from ibstore.store.committed import THREADS
-from ibstore.store.create import create_store
+from ibstore.store.create import create_store, write_probe_set
 from ibstore.store.format.names import escape, segment_name
+from ibstore.store.format.probe import ProbeSet
 from ibstore.store.format.schema import Manifest, SegmentRecord, group, group_attributes
 from ibstore.store.places import RECORD, Storage
 from ibstore.store.places.lease import LEASE, Lease
@@ -36,9 +37,11 @@ class RunWriter:
     location
         Of the store; it is made where it does not exist.
     manifest
-        What is known of the run; its splits' data must have been written by `write_probe_set`.
+        What is known of the run.
     samples
         Sample ids of each split, (sample,) int64.
+    probes
+        Its splits' data, where `write_probe_set` has not written it: it is written when the run is this writer's.
     replace
         Remove a run of that name first.
     resume
@@ -62,6 +65,7 @@ class RunWriter:
         manifest: Manifest,
         samples: Mapping[str, NDArray[np.int64]],
         *,
+        probes: Iterable[ProbeSet] = (),
         replace: bool = False,
         resume: bool = False,
         emit: Emit = ignore,
@@ -80,7 +84,7 @@ class RunWriter:
                 self._sweep()
             else:
                 self._clear(replace)
-            self._begin()
+            self._begin(probes)
             found = reader.segments_of(self.storage, self._run)
         except BaseException:
             self.close()
@@ -93,8 +97,10 @@ class RunWriter:
         """Committed epochs as they are in the store now, in order; `found` has those of the opening, read already."""
         return [epoch for segment in reader.segments_of(self.storage, self._run) for epoch in segment.record.epochs]
 
-    def _begin(self) -> None:
-        """Put the records of the run and of what holds its segments, unless they are there."""
+    def _begin(self, probes: Iterable[ProbeSet]) -> None:
+        """Write its data, and put the records of the run and of what holds its segments, unless they are there."""
+        for probe in probes:
+            write_probe_set(self.storage, probe)
         for key, attributes in ((f"{self._run}/segments", {}), (self._run, self.manifest.dump())):
             if not self.storage.has(f"{key}/{RECORD}"):
                 self.storage.put_new(f"{key}/{RECORD}", group(attributes), durable=True)

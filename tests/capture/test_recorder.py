@@ -329,7 +329,6 @@ def test_wrong_layers_are_refused_before_anything_is_written(store, layers, erro
         ({"x": X4, "batch_size": 0}, UsageError, "batch_size is 0; give an integer from 1"),
         ({"x": X4, "batch_size": 2.5}, UsageError, "batch_size is 2.5"),
         ({"x": X4, "dtype": "float8"}, UsageError, "choose one of float16, bfloat16, float32, float64"),
-        ({"x": X4, "force": True, "resume": True}, UsageError, "give one of them"),
         ({"x": X4, "device": "nonsense"}, UsageError, "device 'nonsense' cannot be used here"),
         ({"x": X4, "measure": max}, UsageError, "give y"),
         ({"x": X4, "run": ""}, UsageError, "name is empty"),
@@ -366,6 +365,22 @@ def test_an_epoch_is_an_integer_from_0(store, epoch):
         with pytest.raises(CaptureError, match="step is -5"):
             recorder.record(0, step=-5)
     assert epochs(store) == []
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(10**10, None), (10**400, None), (0, 2**63)])
+def test_an_epoch_has_a_number_that_a_store_can_hold(store, epoch, step):
+    with Recorder(store, nn.Sequential(nn.Linear(4, 3)), x=X4) as recorder:
+        with pytest.raises(CaptureError, match="is too large; an epoch may be up to 9999999999"):
+            recorder.record(epoch, step)
+        recorder.record(10**10 - 1, 2**63 - 1)
+    assert epochs(store) == [10**10 - 1]
+
+
+def test_a_layer_without_values_is_refused(store):
+    empty = nn.Sequential(nn.Linear(4, 3), nn.Flatten(1), nn.AdaptiveAvgPool1d(0))
+    with pytest.raises(CaptureError, match=r"layer '2' puts out no values, \(.*0\); record another layer"):
+        Recorder(store, empty, x=X4, layers=["0", "2"])
+    assert not store.exists()
 
 
 def test_epochs_grow_and_are_recorded_once(store):

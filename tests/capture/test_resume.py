@@ -15,7 +15,7 @@ from torch.nn import functional
 from ibstore.capture.recorder import Recorder
 from ibstore.capture.state import State, restore
 from ibstore.capture.train import train
-from ibstore.errors import CaptureError, ResumeError, UsageError
+from ibstore.errors import CaptureError, ResumeError
 from ibstore.store import Encoding, Store
 
 from .networks import contents, dropout_net, epochs
@@ -420,10 +420,11 @@ def test_another_seed_is_another_training_even_under_the_same_name(store):
         train("mnist-cnn", store, settings=settings(seed=1), run="mine", resume=True)
 
 
-def test_force_and_resume_exclude_each_other(store):
-    with pytest.raises(UsageError, match="force removes the run that resume would go on with; give one of them"):
-        train("mnist-cnn", store, settings=settings(), force=True, resume=True)
-    assert not store.exists()
+def test_force_with_resume_removes_nothing(store, undisturbed):
+    """It goes on though space is short, no more."""
+    interrupted(store)
+    Own().run(store, force=True, resume=True)
+    assert contents(store) == undisturbed[1]
 
 
 def test_force_drops_what_was_kept(store):

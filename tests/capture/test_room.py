@@ -88,18 +88,22 @@ def test_a_probe_set_that_is_stored_already_takes_nothing(store, monkeypatch):
     notices(store, run="same", epochs=1)
 
 
-def test_a_resume_counts_only_the_epochs_to_come_and_never_advises_force(store, monkeypatch):
-    """Force would remove what is there."""
+def test_a_resume_counts_only_the_epochs_to_come(store, monkeypatch):
     free(monkeypatch, 1 << 30)
     notices(store, epochs=3)
     (notice,) = notices_of_a_resume(store, 3)
     assert ": 2 epochs of" in notice
     free(monkeypatch, RAW)
-    with pytest.raises(CaptureError, match=r"does not fit .* with 62\.5 KiB free; free space, then resume it again"):
+    with pytest.raises(
+        CaptureError, match=r"does not fit .* with 62\.5 KiB free; free space and resume it again, or go on"
+    ):
         Recorder(store, network(), x=X, epochs=3, resume=True)
     with Recorder(store, network(), x=X, epochs=2, resume=True) as recorder:
         recorder.record(1)
     assert epochs(store) == [0, 1]
+    with Recorder(store, network(), x=X, epochs=3, resume=True, force=True) as recorder:
+        recorder.record(2)
+    assert epochs(store) == [0, 1, 2]
 
 
 def notices_of_a_resume(store, planned):

@@ -59,7 +59,9 @@ def test_other_settings_are_refused_with_code_2(ibstore: Command, tmp_path):
     assert "probe_batch is 1000 in the store and 7 here; codec is 'zstd:1' in the store and 'lz4' here" in other.err
 
 
-def test_force_and_resume_exclude_each_other(ibstore: Command, tmp_path):
-    both = ibstore("capture", *SMALL, tmp_path / "lab.zarr", "--force", "--resume")
-    assert both.code == 2
-    assert both.err == "Error: --force begins anew and --resume goes on; give one of them\n"
+def test_a_store_that_would_be_gone_is_refused(ibstore: Command):
+    done = ibstore("capture", *SMALL, "memory://lab.zarr")
+    assert (done.code, done.err) == (
+        2,
+        "Error: memory://lab.zarr would be gone when the command ends; give a folder or a bucket\n",
+    )

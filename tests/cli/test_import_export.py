@@ -104,7 +104,7 @@ def test_export_chooses(ibstore: Command, captured: Path, tmp_path: Path) -> Non
     assert pl.read_parquet(out / "epoch_0000000001.parquet").columns == ["sample", "label", "out", "conv2"]
     again = ibstore(*ask, "--epoch", 1)
     assert again.code == FAILURE
-    assert "inputs.parquet is there already; choose another folder, or overwrite with --force" in again.err
+    assert "epoch_0000000001.parquet is there already; choose another folder, or replace it with --force" in again.err
     assert ibstore(*ask, "--force").code == 0
     assert len(list(out.iterdir())) == 4
 
@@ -129,7 +129,9 @@ def test_export_chooses(ibstore: Command, captured: Path, tmp_path: Path) -> Non
         ),
         (["import", "{here}/acts", "{here}/lab.zarr", "--format", "hdf5"], FAILURE, "acts cannot be read ("),
         (["import", "{here}/acts", "{here}/lab.zarr", "--y", "{here}/x.npy"], FAILURE, "x.npy: y has shape (20, 20)"),
-        (["import", "{here}/acts", "{captured}/zarr.json"], FAILURE, "exists and is no ibstore store"),
+        (["import", "{here}/acts", "{here}/x.npy"], FAILURE, "exists and is no ibstore store"),
+        (["import", "{here}/acts", "{captured}/data/in.zarr"], FAILURE, "lies inside the store"),
+        (["import", "s3://lab/acts", "{here}/lab.zarr"], USAGE, "s3://lab/acts is no folder of this machine"),
     ],
 )
 def test_bad_input_gets_one_sentence(

@@ -23,7 +23,7 @@ def s3_environment(s3_address, monkeypatch):
     """What a user says of an S3-speaking server, in the environment."""
     for name, value in {
         "AWS_ENDPOINT_URL": s3_address,
-        "AWS_ALLOW_HTTP": "true",
+        "AWS_ALLOW_HTTP": "true",  # for obstore without ibstore
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_REGION": "us-east-1",

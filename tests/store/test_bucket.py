@@ -52,7 +52,8 @@ def test_a_server_out_of_reach_is_told_to_who_writes(out_of_reach, write):
     assert message.startswith("cannot write to s3://lab/lab.zarr/a: ")
     assert "127.0.0.1:9" in message
     assert message.endswith(
-        "; whatever was committed before is whole: check the name, the endpoint and the access keys, then capture again"
+        "; whatever was committed before is whole: check the name, the endpoint and the access keys, then do it again, "
+        "a capture with --resume"
     )
 
 
@@ -77,6 +78,13 @@ def test_a_bucket_that_does_not_exist(s3_environment, function):
 def test_nothing_is_written_into_a_bucket_that_does_not_exist(s3_environment, write):
     with pytest.raises(WriteError, match=r"cannot write to s3://nobodys-bucket/x/a: The specified bucket does not"):
         WRITES[write](open_storage("s3://nobodys-bucket/x"))
+
+
+def test_an_endpoint_without_tls_needs_no_other_setting(s3_environment, in_s3, monkeypatch):
+    """obstore would refuse it, and say nothing of why."""
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    create_store(in_s3)
+    assert Store.open(in_s3).run_names() == []
 
 
 def test_a_prefix_without_a_store(in_bucket):

@@ -25,6 +25,30 @@ def files_below(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.parametrize("inner", ["in.zarr", "data/in.zarr", "runs/a/b/in.zarr"])
+def test_no_store_lies_inside_another(store, inner):
+    """`repair` of the outer one would take it for a stranger."""
+    create_store(store)
+    before = stores.tree(store)
+    with pytest.raises(StoreError, match=r"in\.zarr lies inside the store .*lab\.zarr; choose a path outside of it"):
+        create_store(store / inner)
+    assert stores.tree(store) == before
+
+
+def test_no_store_lies_inside_one_of_a_newer_format(store):
+    create_store(store)
+    (store / "zarr.json").write_bytes((store / "zarr.json").read_bytes().replace(b'format": 1', b'format": 9'))
+    with pytest.raises(StoreError, match="lies inside the store"):
+        create_store(store / "in.zarr")
+
+
+def test_no_store_lies_inside_another_in_a_bucket(in_s3):
+    create_store(in_s3)
+    with pytest.raises(StoreError, match=r"runs/in lies inside the store .*lab\.zarr; choose a path outside of it"):
+        create_store(f"{in_s3}/runs/in")
+    create_store(f"{in_s3}.beside")
+
+
 def test_before_its_record_an_epoch_does_not_exist(store):
     values = stores.layers()
     with stores.open_writer(store, values) as writer:

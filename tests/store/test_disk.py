@@ -306,7 +306,7 @@ def test_a_refusal_to_write_names_the_place_the_fact_and_the_next_action(tmp_pat
         raise error
     assert str(caught.value) == (
         f"cannot write to {tmp_path}: {reason}; whatever was committed before is whole: free space or mend the "
-        "permissions, then capture again"
+        "permissions, then do it again, a capture with --resume"
     )
     assert caught.value.__cause__ is error
 

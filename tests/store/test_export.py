@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ibstore.errors import DamagedError, NotAStoreError, SourceError, UnknownNameError, UsageError, WriteError
+from ibstore.errors import (
+    DamagedError,
+    NotAStoreError,
+    SourceError,
+    StoreError,
+    UnknownNameError,
+    UsageError,
+    WriteError,
+)
 from ibstore.store import ProbeSet, RunWriter, Store, write_probe_set
 from ibstore.store.exporters import columns, export
 from ibstore.store.exporters.export import export_run
@@ -214,7 +222,9 @@ def test_nothing_is_overwritten_against_the_users_will(store, tmp_path):
     out = tmp_path / "out"
     export_run(store, "run0", out, epochs=[1])
     before = stores.tree(out)
-    with pytest.raises(WriteError, match=r"out/inputs.npz is there already; choose another folder, or overwrite"):
+    with pytest.raises(
+        WriteError, match=r"out/epoch_0000000001.npz is there already; choose another folder, or replace"
+    ):
         export_run(store, "run0", out)
     assert stores.tree(out) == before
     assert len(export_run(store, "run0", out, force=True)) == 5
@@ -313,7 +323,38 @@ def test_forced_files_never_stand_beside_an_old_manifest(store, tmp_path, monkey
     monkeypatch.setattr(export, "_write", stores.calls_before(export._write, 2, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         export_run(store, "run0", tmp_path / "out", force=True)
-    assert names(tmp_path / "out") == sorted([*(f"{epoch}.npz" for epoch in EPOCHS), "inputs.npz"])
+    assert len(names(tmp_path / "out")) == 2
+    assert "manifest.json" not in names(tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_a_forced_export_takes_the_place_of_the_earlier_one(store, tmp_path, form):
+    """What another run, format or choice of epochs left would be read with it."""
+    out = tmp_path / "out"
+    export_run(store, "run0", out)
+    (out / "notes.txt").write_text("mine")
+    (out / "epoch_1.npz").write_text("mine too")
+    paths = export_run(store, "run0", out, form=form, epochs=[1], force=True)
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["notes.txt", "epoch_1.npz", *(path.name for path in paths)]
+    )
+
+
+@pytest.mark.parametrize("place", ["", "data", "runs/run0"])
+def test_an_export_is_no_stranger_in_a_store(store, place):
+    before = stores.tree(store)
+    with pytest.raises(StoreError, match=r"lies inside the store .*lab\.zarr; choose a path outside of it"):
+        export_run(store, "run0", store / place)
+    assert stores.tree(store) == before
+
+
+def test_an_export_to_a_url_is_refused(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UsageError, match="s3://lab/out is no folder of this machine, where an export lies; give a path"
+    ):
+        export_run(store, "run0", "s3://lab/out")
+    assert [path.name for path in tmp_path.iterdir()] == [store.name]
 
 
 def test_a_folder_that_cannot_be_written_is_named(store, tmp_path):

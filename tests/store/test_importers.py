@@ -650,6 +650,23 @@ def test_unknown_layers_are_named(tmp_path):
     assert "epoch_0.npz has no layer 'conv9'; it has conv1, out, flag" in said
 
 
+@pytest.mark.parametrize("number", ["10000000000", "9223372036854775808", "9" * 400])
+def test_numbers_too_large_for_an_epoch_are_refused(tmp_path, number):
+    acts = write_npz(tmp_path / "acts")
+    (acts / f"epoch_{number[:200]}.npz").write_bytes((acts / "epoch_0.npz").read_bytes())
+    with pytest.raises(SourceError, match=f"{number[:30]}.* is too large for an epoch's number; give .* 9999999999"):
+        import_run(acts, tmp_path / "lab.zarr")
+    assert not (tmp_path / "lab.zarr").exists()
+
+
+def test_a_layer_without_values_is_refused(tmp_path):
+    acts = write_npz(tmp_path / "acts", {0: {"a": np.ones((SAMPLES, 2)), "none": np.ones((SAMPLES, 0))}})
+    with pytest.raises(SourceError, match="array 'none' has no values; leave it out with --layers"):
+        import_run(acts, tmp_path / "lab.zarr")
+    assert not (tmp_path / "lab.zarr").exists()
+    assert [layer.name for layer in import_run(acts, tmp_path / "lab.zarr", layers=["a"]).manifest.layers] == ["a"]
+
+
 def test_every_refusal_is_one_of_ours(tmp_path):
     assert issubclass(SourceError, IbstoreError)
     assert not issubclass(SourceError, UsageError)

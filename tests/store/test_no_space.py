@@ -23,7 +23,7 @@ VALUES = stores.layers()
 FULL = OSError(errno.ENOSPC, "No space left on device")
 MESSAGE = (
     "cannot write to {place}: No space left on device; whatever was committed before is whole: free space or mend the "
-    "permissions, then capture again"
+    "permissions, then do it again, a capture with --resume"
 )
 
 
@@ -145,7 +145,7 @@ def test_a_folder_that_must_not_be_written_for_real(store):
         with pytest.raises(
             WriteError,
             match=r"cannot write to .*lab.zarr/.*: Permission denied; whatever was committed before is whole: free "
-            "space or mend the permissions, then capture again",
+            "space or mend the permissions, then do it again, a capture with --resume",
         ):
             stores.open_writer(store, VALUES, run="other")
 

@@ -206,6 +206,10 @@ PROGRAMS = {
 }
 
 
+def test_bytes_of_a_number_are_refused_by_name():
+    assert "asks for bytes made by hand" in refusal(b"cbuiltins\nbytes\n(I10000000000\ntR.")
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs_written_by_hand_are_refused(name):
     content, asked = PROGRAMS[name]

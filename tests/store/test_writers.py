@@ -19,7 +19,7 @@ from ibstore.errors import (
     UsageError,
 )
 from ibstore.events import Event
-from ibstore.store import RunWriter, Store, create_store, write_probe_set
+from ibstore.store import ProbeSet, RunWriter, Store, create_store, write_probe_set
 
 from . import stores
 
@@ -245,6 +245,19 @@ def test_a_writer_that_fails_to_open_lets_the_run_go(store):
         with pytest.raises(RunExistsError):
             stores.open_writer(store, stores.layers())
     stores.write_run(store, stores.layers(), replace=True)
+
+
+def test_a_writer_that_is_refused_leaves_no_probe_set(store):
+    """Nobody would use it."""
+    stores.write_run(store, stores.layers())
+    before = stores.tree(store)
+    other = ProbeSet.of(stores.PROBE.x + 1, stores.PROBE.y)
+    described = stores.manifest(stores.layers(), other.digest())
+    with pytest.raises(RunExistsError):
+        RunWriter(store, described, {"train": other.sample}, probes=[other])
+    assert stores.tree(store) == before
+    RunWriter(store, described, {"train": other.sample}, probes=[other], replace=True).close()
+    assert Store.open(store).run("run0").probe(described.splits[0]).digest == other.digest()
 
 
 def test_a_writer_that_fails_in_its_manifest_lets_the_run_go(store):

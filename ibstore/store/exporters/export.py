@@ -1,5 +1,6 @@
 """Exporting: one split of a run as files that other programs read, one an epoch."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,15 +12,20 @@ import numpy as np
 
 from ibstore.errors import UnknownNameError, UsageError, WriteError
 from ibstore.events import Emit, Event, ignore
+from ibstore.store.create import refuse_inside
 from ibstore.store.exporters.columns import WRITERS, Column, column
 from ibstore.store.exporters.exported import MANIFEST, Exported
-from ibstore.store.format.names import segment_name
+from ibstore.store.format.names import EPOCH_DIGITS, segment_name
 from ibstore.store.format.schema import LayerInfo, SegmentRecord, SplitInfo
+from ibstore.store.places import local_path, open_storage
 from ibstore.store.places.disk import PARTIAL, put_file
 from ibstore.store.reader import Run, Store
 
 INPUTS: Final = "inputs"
 """Name of the file that has ``x`` and what each epoch's file has beside its layers."""
+
+_EXPORTED: Final = re.compile(rf"({INPUTS}|epoch_\d{{{EPOCH_DIGITS}}})\.({'|'.join(WRITERS)})|{re.escape(MANIFEST)}")
+"""What an export's files are called, in any format."""
 
 
 def export_run(
@@ -54,14 +60,17 @@ def export_run(
     split
         Which split; it may be left out where the run has one.
     force
-        Overwrite files.
+        Put it in the place of an export that is there: its files are removed.
     emit
         Told of progress: stage ``export``, in epochs.
 
     Raises
     ------
     UsageError
-        When the format, an epoch, a layer or the split does not exist, or a layer is called as a coordinate is.
+        When the format, an epoch, a layer or the split does not exist, a layer is called as a coordinate is, or ``out``
+        is a URL.
+    StoreError
+        When ``out`` is a store, or inside of one.
     WriteError
         When a file is there already, or cannot be written.
     DamagedError
@@ -74,7 +83,9 @@ def export_run(
     infos = tuple(found.manifest.layers if layers is None else map(found.layer, dict.fromkeys(layers)))
     numbers = sorted(set(found.epochs if epochs is None else epochs))
     noted = _noted(found, form, part, infos, numbers)
-    paths = [Path(out) / name for name in (f"{INPUTS}.{form}", *noted.files, MANIFEST)]
+    folder = local_path(out, "an export")
+    _refuse_store(folder)
+    paths = [folder / name for name in (f"{INPUTS}.{form}", *noted.files, MANIFEST)]
     coordinates = _coordinates(found, part, "label" if form == "parquet" else "y", infos)
     _make_room(paths, force)
     _write(paths[0], form, [*coordinates, _inputs(found, part)])
@@ -119,14 +130,24 @@ def _noted(run: Run, form: str, split: SplitInfo, layers: tuple[LayerInfo, ...],
 
 
 def _make_room(paths: list[Path], force: bool) -> None:
-    """Make the folder; the manifest of what was there goes first, so that it never stands beside another's files."""
+    """Make the folder, and remove the export that was there.
+
+    Its manifest goes first, so that it never stands beside another's files.
+    """
     folder = paths[-1].parent
     with _write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        there = [path for path in paths if path.exists()]
-        if there and not force:
-            raise WriteError(f"{there[0]} is there already; choose another folder, or overwrite with --force")
-        paths[-1].unlink(missing_ok=True)
+        earlier = sorted(path for path in folder.iterdir() if _EXPORTED.fullmatch(path.name))
+        if earlier and not force:
+            raise WriteError(f"{earlier[0]} is there already; choose another folder, or replace it with --force")
+        for path in [paths[-1], *earlier]:
+            path.unlink(missing_ok=True)
+
+
+def _refuse_store(folder: Path) -> None:
+    """Raise `StoreError` when the folder is a store or inside of one, where the files would be strangers."""
+    place = open_storage(folder / "export")
+    refuse_inside(place)
 
 
 def _coordinates(run: Run, split: SplitInfo, label: str, layers: tuple[LayerInfo, ...]) -> list[Column]:

@@ -11,6 +11,8 @@ from ibstore.errors import UsageError
 
 RESERVED: Final = frozenset({"", ".", "..", "epoch", "sample", "zarr.json", "c"})
 EPOCH_DIGITS: Final = 10
+LAST_EPOCH: Final = 10**EPOCH_DIGITS - 1
+"""The largest number that an epoch can have: segments are named after their first one, in so many digits."""
 MAX_BYTES: Final = 200  # file systems end at 255; zarr and temporary names add to it
 
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")

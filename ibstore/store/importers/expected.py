@@ -53,6 +53,8 @@ class Expected:
             raise SourceError(f"{first.where} has no layer; put one array a layer into it")
         for name in wanted:
             first.arrays[name].check_rows()
+            if 0 in first.arrays[name].shape[1:]:
+                raise SourceError(f"{first.arrays[name].where} has no values; leave it out with --layers")
         return cls(first.where, {name: first.arrays[name] for name in wanted}, names is not None)
 
     @property

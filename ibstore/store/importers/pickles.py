@@ -153,6 +153,13 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes(*arguments: Any) -> bytes:
+    """Empty bytes, as Python 2 can read them; no others are written so."""
+    if arguments:
+        raise _RefusedError("bytes made by hand")
+    return b""
+
+
 _ANSWERS: Final[Mapping[tuple[str, str], _Answer]] = {
     **{
         (f"numpy.{core}.{module}", name): _Answer(make)
@@ -169,7 +176,7 @@ _ANSWERS: Final[Mapping[tuple[str, str], _Answer]] = {
     ("collections", "OrderedDict"): _Answer(dict),
     **{(module, "set"): _Answer(set) for module in ("builtins", "__builtin__")},
     **{(module, "frozenset"): _Answer(frozenset) for module in ("builtins", "__builtin__")},
-    **{(module, "bytes"): _Answer(lambda: b"") for module in ("builtins", "__builtin__")},
+    **{(module, "bytes"): _Answer(_no_bytes) for module in ("builtins", "__builtin__")},
 }
 
 

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from ibstore.errors import ResumeError, SourceError, StoreError
 from ibstore.events import Emit, Event, ignore
-from ibstore.store.create import create_store, write_probe_set
 from ibstore.store.exporters.exported import MANIFEST, Exported, exported_at
 from ibstore.store.format.encoding import Encoding
 from ibstore.store.format.layout import epochs_per_segment
-from ibstore.store.format.names import escape
+from ibstore.store.format.names import LAST_EPOCH, escape
 from ibstore.store.format.probe import ProbeSet
 from ibstore.store.format.schema import Manifest, Metrics, SplitInfo
 from ibstore.store.importers.expected import Expected
 from ibstore.store.importers.formats import format_of, open_source
 from ibstore.store.importers.inputs import probe_set
 from ibstore.store.importers.source import Epoch, Source
+from ibstore.store.places import local_path, open_storage
 from ibstore.store.reader import Run, Store, listed
 from ibstore.store.segment import SegmentWriter
 from ibstore.store.writer import RunWriter
@@ -87,7 +87,7 @@ def import_run(
     StoreError
         When the store cannot be written, or has epochs of a run of that name.
     """
-    path = Path(source)
+    path = local_path(source, "what is imported")
     given = {name: Path(file) for name, file in (("x", x), ("y", y)) if file is not None}
     exported = exported_at(path)
     form = form or (format_of(path) if exported is None else exported.form)
@@ -99,15 +99,15 @@ def import_run(
         check = partial(expected.check, inputs=_within(probe, given))
         for open_epoch in found.epochs.values() if found.sized else [lambda: first]:
             check(open_epoch())
-        storage = create_store(store)
+        storage = open_storage(store)
         called = split or found.split
-        info = SplitInfo(called, escape(called), write_probe_set(storage, probe), expected.samples)
+        info = SplitInfo(called, escape(called), probe.digest(), expected.samples)
         told = _unknown(path, form) if exported is None else exported.manifest
         manifest = replace(told, run=run or told.run, layers=expected.infos, splits=(info,))
         if encoding is not None:
             manifest = replace(manifest, codec=encoding.codec, chunk_bytes=encoding.chunk_bytes)
         samples = {called: probe.sample}
-        with RunWriter(storage, manifest, samples, replace=force, resume=resume, emit=emit) as writer:
+        with RunWriter(storage, manifest, samples, probes=[probe], replace=force, resume=resume, emit=emit) as writer:
             _write(writer, found, check, expected.epoch_bytes, emit)
     return Store(storage).run(manifest.run)
 
@@ -115,6 +115,9 @@ def import_run(
 def _first(source: Source, nothing: str) -> Epoch:
     if not source.epochs:
         raise SourceError(f"{nothing}; docs/moving.md lists names and layouts")
+    last = max(source.epochs)
+    if last > LAST_EPOCH:
+        raise SourceError(f"{str(last)[:30]} is too large for an epoch's number; give numbers up to {LAST_EPOCH}")
     return source.epochs[min(source.epochs)]()
 
 

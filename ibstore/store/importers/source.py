@@ -171,6 +171,6 @@ def reading(where: str) -> Iterator[None]:
     try:
         yield
     except (*_UNREADABLE, *_UNZIPPABLE) as error:
-        strerror = getattr(error, "strerror", None)
-        reason = strerror or next(iter(str(error).splitlines()), "") or type(error).__name__
+        told = getattr(error, "strerror", None) or str(error)  # HDF5 has many lines
+        reason = next(iter(told.splitlines()), "") or type(error).__name__
         raise SourceError(f"{where} cannot be read ({reason}); write it anew, or leave it out") from error

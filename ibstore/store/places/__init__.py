@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from ibstore.errors import UsageError
 from ibstore.store.places.storage import RECORD, Storage
 
-__all__ = ["RECORD", "Storage", "open_storage"]
+__all__ = ["RECORD", "Storage", "local_path", "open_storage"]
 
 
 def open_storage(location: "str | Path | Storage") -> Storage:
@@ -34,3 +35,24 @@ def open_storage(location: "str | Path | Storage") -> Storage:
     from ibstore.store.places.disk import Disk
 
     return Disk(Path(text))
+
+
+def local_path(location: "str | Path", what: str) -> Path:
+    """Path of a folder or a file on this machine.
+
+    Raises
+    ------
+    UsageError
+        When ``location`` is a URL; it says that ``what`` cannot be there.
+
+    Examples
+    --------
+    >>> local_path("file:///lab/export", "an export").as_posix()
+    '/lab/export'
+    """
+    text = str(location).removeprefix("file://")
+    if "://" in text:
+        raise UsageError(
+            f"{text} is no folder of this machine, where {what} lies; give a path, and copy to or from there"
+        )
+    return Path(text)

@@ -4,6 +4,7 @@ Such a place has no folders, no locks and no end; a put is atomic and durable wh
 mode ``create`` tells who lost a race.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from ibstore.errors import StoreError, UsageError, WriteError
 from ibstore.store.places.storage import Storage
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore, RetryConfig
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 SCHEMES: Final = ("s3", "gs", "az", "memory")
 CONNECTIONS: Final = 16
@@ -62,7 +63,9 @@ class Bucket(Storage):
         if scheme == "memory":
             return cls(url, _memories.setdefault(url.rstrip("/"), store.MemoryStore()))
         try:
-            return cls(url, store.from_url(url.rstrip("/"), retry_config=RETRIES))
+            plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")  # else obstore would refuse it
+            options: ClientConfig = {"allow_http": True} if plain else {}
+            return cls(url, store.from_url(url.rstrip("/"), client_options=options, retry_config=RETRIES))
         except (exceptions.BaseError, ValueError) as error:
             raise UsageError(f"{url} cannot be opened ({_reason(error)}); mend the URL, or the settings") from None
 
@@ -195,6 +198,12 @@ class Bucket(Storage):
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             return list(pool.map(fetch, keys))
 
+    def around(self) -> "Iterator[Bucket]":
+        """The prefixes above, down to the bucket; memory has none."""
+        scheme, _, rest = self.location.partition("://")
+        parts = rest.split("/") if scheme != "memory" else []
+        return (Bucket.at(f"{scheme}://{'/'.join(parts[:length])}") for length in range(len(parts) - 1, 0, -1))
+
     def beside(self, suffix: str) -> "Bucket":
         """The prefix of that name beside this one."""
         return Bucket.at(f"{self.location}{suffix}")
@@ -222,7 +231,7 @@ class Bucket(Storage):
         except (exceptions.BaseError, FileNotFoundError) as error:  # a bucket that is not there
             raise WriteError(
                 f"cannot write to {self.where(key)}: {_reason(error)}; whatever was committed before is whole: "
-                "check the name, the endpoint and the access keys, then capture again"
+                "check the name, the endpoint and the access keys, then do it again, a capture with --resume"
             ) from error
 
 

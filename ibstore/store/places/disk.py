@@ -176,6 +176,10 @@ class Disk(Storage):
         """The files themselves, by absolute paths."""
         return [self.root.resolve() / key for key in keys]
 
+    def around(self) -> "Iterator[Disk]":
+        """The folders above."""
+        return map(Disk, self.root.resolve().parents)
+
     def beside(self, suffix: str) -> "Disk":
         """The folder of that name beside this one."""
         whole = self.root.resolve()
@@ -251,7 +255,7 @@ def write_errors(path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         raise WriteError(
             f"cannot write to {path}: {reason}; whatever was committed before is whole: free space or mend "
-            "the permissions, then capture again"
+            "the permissions, then do it again, a capture with --resume"
         ) from error
 
 

@@ -6,7 +6,7 @@ Keys are relative to the place and use ``/``. Whatever the place is, reading wha
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -134,6 +134,10 @@ class Storage(ABC):
     @abstractmethod
     def local(self, keys: Iterable[str], scratch: Path) -> list[Path]:
         """Paths of files on this machine with these files' contents: themselves, or copies in ``scratch``."""
+
+    @abstractmethod
+    def around(self) -> "Iterator[Storage]":
+        """The places that this one lies in, the nearest first."""
 
     @abstractmethod
     def beside(self, suffix: str) -> "Storage":
