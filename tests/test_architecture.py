@@ -86,6 +86,8 @@ def test_nothing_imports_the_command_line(graph):
         ("google_crc32c", "ibstore.store.format.shards"),
         ("obstore", "ibstore.store.places.bucket"),
         ("duckdb", "ibstore.analyze.sql"),
+        ("numba", "ibstore.analyze.kernels"),
+        ("psutil", "ibstore.analyze.plan"),
         ("matplotlib", "ibstore.analyze.plots"),
         ("typer", "ibstore.cli"),
         ("rich", "ibstore.cli"),

@@ -6,6 +6,7 @@ array([[160]], dtype=uint8)
 array([[144]], dtype=uint8)
 """
 
+import hashlib
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 Packed = NDArray[np.uint8]
 """Keys of some samples, (sample, byte); every row has as many bytes."""
 
-_SLICE_BYTES: Final = 16 << 20
+WIDEST: Final = 1024
 
 
 def bits_for(codes: int) -> int:
@@ -37,10 +38,20 @@ def pack(codes: NDArray[Any], bits: int) -> Packed:
     if bits in {8, 16, 32, 64}:
         wide = codes.astype(f">u{bits // 8}", copy=False)
         return np.ascontiguousarray(wide).view(np.uint8).reshape(len(codes), -1)
-    shifts = np.arange(bits - 1, -1, -1, dtype=np.uint8)
-    rows = max(1, _SLICE_BYTES // (max(1, codes.shape[1]) * bits))  # the unpacked bits of a slice stay small
-    parts = [
-        np.packbits(((part[..., None] >> shifts) & 1).reshape(len(part), -1).astype(np.uint8), axis=1)
-        for part in (codes[start : start + rows] for start in range(0, len(codes), rows))
-    ]
-    return np.concatenate(parts)
+    from ibstore.analyze.kernels import pack_bits
+
+    out = np.empty((len(codes), -(-codes.shape[1] * bits // 8)), np.uint8)
+    pack_bits(codes, bits, out)
+    return out
+
+
+def compact(keys: Packed) -> Packed:
+    """Keys that are counted as they are up to 1,024 bytes, and by their SHA-256 where they are wider.
+
+    No two patterns with one SHA-256 have ever been found; among 10^10 patterns there are some with a probability below
+    10^-57.
+    """
+    if keys.shape[1] <= WIDEST:
+        return keys
+    digests = b"".join(hashlib.sha256(key).digest() for key in np.ascontiguousarray(keys))
+    return np.frombuffer(digests, np.uint8).reshape(len(keys), -1)

@@ -1,39 +1,73 @@
 """Exact sample quantiles of many groups at once, in bounded memory: what bin edges are built from.
 
-Values come as blocks (value, group). A *passes* argument is called for each pass over them, so that a layer
-too large to hold is read again instead. The quantile is numpy's default: with h = level·(n − 1), the linear
-interpolation between the order statistics ⌊h⌋ and ⌊h⌋ + 1, here in float64.
+The values are never asked for whole. `quantiles` is a coroutine: it yields what is to be found in each block of values
+(`Look`), is sent what was found in all of them, and so on until it returns; whoever drives it passes over the values as
+often as it asks, for any number of such coroutines at once. The quantile is numpy's default: with h = level·(n − 1),
+the linear interpolation between the order statistics ⌊h⌋ and ⌊h⌋ + 1, here in float64.
+
+The order statistics are exact: a sample of the values brackets each, a pass counts what lies below a bracket and
+collects what lies inside. A bracket that missed is opened on that side and the pass repeated.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Passes = Callable[[], Iterable[NDArray[Any]]]
+Look = Callable[[NDArray[Any], int], Any]
+"""What is to be found in a block, (row, unit), whose first row is the given sample of an epoch."""
 
-HELD_BYTES: Final = 256 << 20
+Finding = Generator[Look, Sequence[Any], NDArray[np.float64]]
+
 SAMPLED: Final = 4096
 MARGIN: Final = 6.0  # standard deviations of a sampled quantile's rank: a bracket misses about once in 10^9
 LARGEST: Final = 1e300  # a quantile beyond it, infinite ones too, counts as this, so that edges are numbers
 
 
-def quantiles(passes: Passes, levels: Sequence[float], values: int, groups: int) -> NDArray[np.float64]:
-    """Quantiles (level, group) of ``values`` values in each of ``groups`` groups.
+@dataclass(frozen=True)
+class Population:
+    """The values that are fitted together: ``epochs`` × ``samples`` × ``places`` of them in each of ``groups``.
 
-    Equal to ``np.quantile(all_values.astype(float64), levels, axis=0)``, bit for bit, for values within ±1e300;
+    A block's units are the places of the first group, then those of the second, ….
+    """
+
+    samples: int
+    groups: int
+    places: int = 1
+    epochs: int = 1
+
+    @property
+    def values(self) -> int:
+        """How many values a group has."""
+        return self.epochs * self.samples * self.places
+
+    def bytes_a_group(self, levels: Sequence[float], itemsize: int) -> int:
+        """About what fitting takes for a group: the sample, piece by piece and whole, or what the brackets hold."""
+        sampled = min(2 * SAMPLED, self.values)
+        deviations = sum((level * (1 - level)) ** 0.5 for level in levels)
+        inside = min(2 * MARGIN * deviations / SAMPLED**0.5, len(levels)) * self.values
+        return int(itemsize * max(3 * sampled, 2 * inside)) + 1
+
+
+def quantiles(levels: Sequence[float], population: Population, itemsize: int = 8, allowance: int = 1 << 30) -> Finding:
+    """Quantiles (level, group) of a population, about ``allowance`` bytes of it at a time, group after group.
+
+    Equal to ``np.quantile(values.astype(float64), levels, axis=0)``, bit for bit, for values within ±1e300;
     an order statistic beyond, an infinite one too, counts as ±1e300.
     """
-    places = np.asarray(levels, np.float64) * (values - 1)
+    places = np.asarray(levels, np.float64) * (population.values - 1)
     lower = np.floor(places).astype(np.int64)
-    upper = np.minimum(lower + 1, values - 1)
-    if 8 * values * groups <= HELD_BYTES:
-        low, high = _held(passes, lower, upper)
-    else:
-        low, high = _streamed(passes, lower, upper, values, groups)
-    return _between(low, high, (places - lower)[:, None])
+    upper = np.minimum(lower + 1, population.values - 1)
+    groups = max(1, allowance // population.bytes_a_group(levels, itemsize))
+    found = []
+    for start in range(0, population.groups, groups):
+        columns = _Columns(population, start, min(start + groups, population.groups))
+        low, high = yield from _order_statistics(columns, lower, upper)
+        found.append(_between(low, high, (places - lower)[:, None]))
+    return np.concatenate(found, axis=1)
 
 
 def _between(low: NDArray[Any], high: NDArray[Any], share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,11 +78,104 @@ def _between(low: NDArray[Any], high: NDArray[Any], share: NDArray[np.float64]) 
     return np.asarray(np.where(share < 0.5, low + step * share, high - step * (1 - share)))  # noqa: PLR2004
 
 
-def _held(passes: Passes, lower: NDArray[np.int64], upper: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Order statistics (rank, group) of values that fit in memory."""
-    columns = np.ascontiguousarray(np.concatenate(list(passes())).T)  # a group's values side by side
-    columns.partition(np.unique([lower, upper]), axis=1)
-    return columns[:, lower].T, columns[:, upper].T
+@dataclass(frozen=True)
+class _Columns:
+    """The groups ``first`` … ``last`` − 1 of a population."""
+
+    population: Population
+    first: int
+    last: int
+
+    @property
+    def groups(self) -> int:
+        return self.last - self.first
+
+    def of(self, block: NDArray[Any]) -> NDArray[Any]:
+        """The units of these groups, (row, unit)."""
+        places = self.population.places
+        return block[:, self.first * places : self.last * places]
+
+    def by_group(self, counts: NDArray[Any]) -> NDArray[np.int64]:
+        """Counts of units, (…, unit), as counts of groups, (…, group)."""
+        by_place = counts.reshape(*counts.shape[:-1], self.groups, self.population.places)
+        return np.asarray(by_place.sum(axis=-1, dtype=np.int64))
+
+
+def _order_statistics(
+    columns: _Columns, lower: NDArray[np.int64], upper: NDArray[np.int64]
+) -> Generator[Look, Sequence[Any], tuple[NDArray[Any], NDArray[Any]]]:
+    """Order statistics (rank, group) of ``lower`` and of ``upper``."""
+    parts = yield _sampler(columns)
+    sample = np.concatenate(parts, axis=1)
+    sample.sort(axis=1)
+    values = columns.population.values
+    if sample.shape[1] == values:
+        return sample[:, lower].T, sample[:, upper].T
+    found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
+    brackets = {
+        level: _Bracket.around(sample, ranks[0] / values, ranks[1] / values, values)
+        for level, ranks in enumerate(zip(lower.tolist(), upper.tolist(), strict=True))
+    }
+    del sample
+    while brackets:
+        blocks = yield _collector(columns, brackets)
+        for level, bracket in list(brackets.items()):
+            statistics = bracket.pick([block[level] for block in blocks], int(lower[level]), int(upper[level]))
+            if statistics is not None:
+                found[level] = statistics
+                del brackets[level]
+    lows, highs = zip(*(found[level] for level in range(len(lower))), strict=True)
+    return np.stack(lows), np.stack(highs)
+
+
+def _sampler(columns: _Columns) -> Look:
+    """Looks for a value out of every k of each group, (group, value): all there are, or at least 4,096.
+
+    Which of the k is drawn with a fixed seed: data with a period would not be seen whole by every k-th.
+    """
+    samples, places = columns.population.samples, columns.population.places
+    step = max(1, samples * places * columns.population.epochs // SAMPLED)
+    strata = np.arange(0, samples * places, step)
+    drawn = strata + np.random.default_rng(0).integers(step, size=len(strata))
+    chosen = np.minimum(drawn, samples * places - 1)
+
+    def look(block: NDArray[Any], start: int) -> NDArray[Any]:
+        first, last = np.searchsorted(chosen, (start * places, (start + len(block)) * places))
+        rows, place = np.divmod(chosen[first:last] - start * places, places)
+        values = columns.of(block).reshape(len(block), columns.groups, places)
+        return np.ascontiguousarray(values[rows, :, place].T)
+
+    return look
+
+
+@dataclass(frozen=True)
+class _Inside:
+    """What a block has of a level's bracket: counts by group below, at its ends and inside, and the values inside."""
+
+    counts: NDArray[np.int64]
+    values: NDArray[Any]
+
+
+def _collector(columns: _Columns, brackets: "dict[int, _Bracket]") -> Look:
+    """Looks, for each open level, for what lies below its bracket, at its ends, and inside it."""
+    from ibstore.analyze.kernels import gather, tally
+
+    places = columns.population.places
+    ends = {level: (bracket.low.repeat(places), bracket.high.repeat(places)) for level, bracket in brackets.items()}
+
+    def look(block: NDArray[Any], _: int) -> dict[int, _Inside]:
+        values = columns.of(block)
+        found = {}
+        for level, (low, high) in ends.items():
+            counts = np.zeros((4, values.shape[1]), np.int32)
+            tally(values, low, high, *counts)
+            starts = np.cumsum(counts[3], dtype=np.int64)
+            inside = np.empty(int(starts[-1]), values.dtype)
+            gather(values, low, high, starts - counts[3], inside)
+            found[level] = _Inside(columns.by_group(counts), inside)
+        return found
+
+    return look
 
 
 @dataclass
@@ -58,98 +185,48 @@ class _Bracket:
     low: NDArray[Any]
     high: NDArray[Any]
 
-
-def _streamed(
-    passes: Passes, lower: NDArray[np.int64], upper: NDArray[np.int64], values: int, groups: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Order statistics by bracket and collect.
-
-    A sample of the rows brackets each level; a pass counts what lies below a bracket and collects what lies
-    inside, so that the order statistics are exact. A bracket that missed is opened on that side, and that
-    level's pass repeated: it is right at the third pass at the latest.
-    """
-    sample = _sample(passes, values, groups)
-    found = []
-    for first, second in zip(lower, upper, strict=True):
-        bracket = _bracket(sample, (first / values, second / values))
-        statistics = None
-        while statistics is None:
-            statistics = _collect(passes, bracket, int(first), int(second))
-        found.append(statistics)
-    return np.stack([low for low, _ in found]), np.stack([high for _, high in found])
-
-
-def _sample(passes: Passes, values: int, groups: int) -> NDArray[Any]:
-    """A value out of every k of each group, sorted: at least 4,096 of them.
-
-    Which of the k is drawn with a fixed seed: data with a period would not be seen whole by every k-th.
-    """
-    step = max(1, values // SAMPLED)
-    strata = np.arange(0, values, step)
-    chosen = np.minimum(strata + np.random.default_rng(0).integers(step, size=len(strata)), values - 1)
-    offset = 0
-    rows = []
-    for block in passes():
-        first, last = np.searchsorted(chosen, (offset, offset + len(block)))
-        rows.append(block[chosen[first:last] - offset])
-        offset += len(block)
-    return np.sort(np.concatenate(rows).reshape(-1, groups), axis=0)
-
-
-def _bracket(sample: NDArray[Any], shares: tuple[float, float]) -> _Bracket:
-    """Sample values so far on either side of the shares that the wanted ranks lie between."""
-    size = len(sample)
-    margin = MARGIN * np.sqrt(size * shares[1] * (1 - shares[1])) + 2
-    first = int(np.floor(shares[0] * size - margin))
-    last = int(np.ceil(shares[1] * size + margin))
-    ends = np.full(sample.shape[1], np.inf, np.result_type(sample.dtype, np.float16))
-    return _Bracket(
-        sample[first] if first >= 0 else -ends,
-        sample[last] if last < size else ends,
-    )
-
-
-def _collect(passes: Passes, bracket: _Bracket, first: int, second: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """One pass for ranks ``first`` and ``second``; None, and a wider bracket, where it missed.
-
-    Ties at the ends are counted, not collected: after ReLU half of a unit's values are zero.
-    """
-    below = at_low = at_high = np.zeros(len(bracket.low), np.int64)
-    inside_groups, inside_values = [], []
-    for block in passes():
-        below = below + (block < bracket.low).sum(axis=0)
-        at_low = at_low + (block == bracket.low).sum(axis=0)
-        at_high = at_high + (block == bracket.high).sum(axis=0)
-        rows, columns = np.nonzero((block > bracket.low) & (block < bracket.high))
-        inside_groups.append(columns.astype(np.int32))
-        inside_values.append(block[rows, columns])
-    inside = _Inside.of(np.concatenate(inside_groups), np.concatenate(inside_values), len(below))
-    at_high = np.where(bracket.low == bracket.high, 0, at_high)
-    missed_low = first < below
-    missed_high = second >= below + at_low + inside.counts + at_high
-    if missed_low.any() or missed_high.any():
-        bracket.low = np.where(missed_low, -np.inf, bracket.low)
-        bracket.high = np.where(missed_high, np.inf, bracket.high)
-        return None
-    statistics = [inside.pick(rank - below - at_low, bracket) for rank in (first, second)]
-    return statistics[0], statistics[1]
-
-
-@dataclass(frozen=True)
-class _Inside:
-    """Collected values, sorted within each group; ``starts`` is where a group begins."""
-
-    values: NDArray[Any]
-    starts: NDArray[np.int64]
-    counts: NDArray[np.int64]
-
     @classmethod
-    def of(cls, groups: NDArray[np.int32], values: NDArray[Any], count: int) -> "_Inside":
-        counts = np.bincount(groups, minlength=count)
-        return cls(values[np.lexsort((values, groups))], np.cumsum(counts) - counts, counts)
+    def around(cls, sample: NDArray[Any], first: float, second: float, values: int) -> "_Bracket":
+        """Values of the sorted sample, (group, value), so far on either side of two shares of the population."""
+        size = sample.shape[1]
+        margin = MARGIN * np.sqrt(size * second * (1 - second) * (1 - size / values)) + 2
+        low, high = int(np.floor(first * size - margin)), ceil(second * size + margin)
+        infinite = np.full(len(sample), np.inf, np.result_type(sample.dtype, np.float32))
+        return cls(
+            sample[:, low].astype(infinite.dtype) if low >= 0 else -infinite,
+            sample[:, high].astype(infinite.dtype) if high < size else infinite,
+        )
 
-    def pick(self, place: NDArray[np.int64], bracket: _Bracket) -> NDArray[Any]:
-        """Value at ``place`` of each group; before the first it is the bracket's low end, behind the last its high."""
-        index = np.clip(self.starts + place, 0, max(0, len(self.values) - 1))
-        chosen = self.values[index] if len(self.values) else bracket.low
-        return np.where(place < 0, bracket.low, np.where(place >= self.counts, bracket.high, chosen))
+    def pick(self, blocks: Sequence[_Inside], first: int, second: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """Values of the ranks ``first`` and ``second``; None, and a wider bracket, where they are not inside.
+
+        Ties at the ends are counted, not collected: after ReLU half of a unit's values are zero.
+        """
+        below, at_low, at_high, between = np.sum([block.counts for block in blocks], axis=0)
+        at_high = np.where(self.low == self.high, 0, at_high)
+        missed_low = first < below
+        missed_high = second >= below + at_low + between + at_high
+        if missed_low.any() or missed_high.any():
+            self.low = np.where(missed_low, -np.inf, self.low).astype(self.low.dtype)
+            self.high = np.where(missed_high, np.inf, self.high).astype(self.high.dtype)
+            return None
+        ranks = np.stack([first - below - at_low, second - below - at_low])  # among what is inside
+        found = np.where(ranks < 0, self.low, self.high)
+        for group, values in _grouped(blocks):
+            inside = (ranks[:, group] >= 0) & (ranks[:, group] < len(values))
+            if inside.any():
+                wanted = ranks[inside, group]
+                values.partition(wanted)
+                found[inside, group] = values[wanted]
+        return found[0], found[1]
+
+
+def _grouped(blocks: Sequence[_Inside]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The values inside, group by group, of those groups that have some."""
+    ends = [np.cumsum(block.counts[3]) for block in blocks]
+    for group in np.flatnonzero(np.sum([block.counts[3] for block in blocks], axis=0)):
+        pieces = [
+            block.values[end[group] - block.counts[3, group] : end[group]]
+            for block, end in zip(blocks, ends, strict=True)
+        ]
+        yield int(group), np.concatenate(pieces)

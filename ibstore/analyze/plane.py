@@ -5,29 +5,21 @@ from counts over the probe set. For X as the sample's identity and a determinist
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ibstore.analyze.entropy import NATS_PER_BIT, CountsOfCounts, saturated
 from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.parts import Parts, content_key, unreadable
-from ibstore.analyze.scan import Reduced, encode, fit, reduced_like
 from ibstore.analyze.waist import Waist
 from ibstore.errors import StoreError, UnknownNameError
-from ibstore.events import Emit, Event
 from ibstore.store import LayerInfo, Run, Segment, SplitInfo
-from ibstore.store.format.probe import integer_labels
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from ibstore.analyze.sql.counts import KeyCounter
 
 UNITS: Final = {"bits": 1.0, "nats": NATS_PER_BIT}
 ENTROPIES: Final = ("h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty")
@@ -87,17 +79,10 @@ class Task:
         """The part's constant text columns."""
         return dict(zip(TEXT_COLUMNS, (self.run.name, self.split.name, self.layer.name, self.waist.name), strict=True))
 
-    def reduced(self, segment: Segment, epoch: int, *, keep: bool = True) -> Reduced:
-        """The layer's reduced values of an epoch, kept in memory between passes where they are small."""
-        return Reduced(
-            blocks=lambda: segment.blocks(self.split, self.layer, epoch),
-            what=f"run {self.run.name!r}, layer {self.layer.name!r}, epoch {epoch}",
-            shape=self.layer.shape,
-            dtype=np.dtype(self.layer.dtype),
-            samples=self.split.samples,
-            recipe=self.recipe,
-            keep=keep,
-        )
+    @property
+    def what(self) -> str:
+        """The layer, for messages."""
+        return f"run {self.run.name!r}, layer {self.layer.name!r}"
 
 
 def tasks(
@@ -141,85 +126,15 @@ def _layers(run: Run, waist: Waist, wanted: Sequence[str] | None) -> list[LayerI
     return [layer for layer in run.manifest.layers if layer.name in chosen and waist.recipe(layer.name)]
 
 
-def check_shapes(todo: Sequence[Task]) -> None:
-    """Refuse a recipe that does not fit its layer before anything is read."""
-    for run, layer, recipe in dict.fromkeys((task.run.name, task.layer, task.recipe) for task in todo):
-        reduced_like(recipe, layer.shape, np.dtype(layer.dtype), f"run {run!r}, layer {layer.name!r}")
-
-
-def compute(todo: Sequence[Task], parts: Parts, emit: Emit) -> None:
-    """Compute the parts that are not there yet, and keep them."""
-    kept = set(parts.existing("information_plane", [task.key for task in todo]))
-    missing = [task for task in todo if task.key not in kept]
-    if not missing:
-        return
-    from ibstore.analyze.sql.counts import KeyCounter
-
-    for task in {(task.split.data, task.waist.x): task for task in missing}.values():
-        _reduced_x(task)  # refuses a recipe that does not fit the input before anything is computed
-    with KeyCounter() as counter:
-        loaded = fitted = None
-        for done, task in enumerate(missing):
-            emit(Event("analyze", done, len(missing), f"{task.run.name} · {task.waist.name} · {task.layer.name}"))
-            if (probe := (task.split.data, task.waist.x)) != loaded:
-                _load_probe(counter, task)
-                loaded = probe
-            if task.names != fitted:  # the epochs of a layer come in a row
-                edges, fitted = _edges_over_run(task), task.names
-            _compute(counter, task, parts, edges)
-        emit(Event("analyze", len(missing), len(missing)))
-
-
-def _load_probe(counter: "KeyCounter", task: Task) -> None:
-    probe = task.run.probe(task.split)
-    labels = probe.labels()
-    x = _reduced_x(task)
-    y = None if labels is None else integer_labels(labels)
-    counter.load_probe(probe.samples(), y, encode(x, fit(task.waist.x, [x])))
-
-
-def _reduced_x(task: Task) -> Reduced:
-    probe = task.run.probe(task.split)
-    shape, dtype = probe.x_form()
-    what = f"input x of run {task.run.name!r}"
-    return Reduced(probe.x_blocks, what, shape, dtype, task.split.samples, task.waist.x, remedy="mend the data")
-
-
-def _edges_over_run(task: Task) -> NDArray[np.float64] | None:
-    """Edges that hold for all epochs of the task's run; None where each epoch has its own."""
-    if task.recipe.per != "run":
-        return None
-    everything = [(segment, epoch) for segment in task.run.segments for epoch in segment.record.epochs]
-    return fit(task.recipe, [task.reduced(segment, epoch, keep=False) for segment, epoch in everything])
-
-
-def _compute(counter: "KeyCounter", task: Task, parts: Parts, edges: NDArray[np.float64] | None) -> None:
-    counter.load_layer(_keys(task, edges))
-    frame = _rows(task, counter.counts())
-    if not parts.existing("patterns", [task.x_key]):
-        parts.put("patterns", task.x_key, counter.patterns("x", {**task.names, "layer": "x"}))
-    parts.put("patterns", task.key, counter.patterns("t", task.names))
-    content = BytesIO()
-    frame.write_parquet(content)
-    parts.put("information_plane", task.key, content.getvalue())
-
-
-def _keys(task: Task, edges: NDArray[np.float64] | None) -> Iterator[tuple[int, Iterator[NDArray[np.uint8]]]]:
-    """Patterns of each epoch of the task's segment, under the given edges or the epoch's own."""
-    for epoch in task.segment.record.epochs:
-        reduced = task.reduced(task.segment, epoch)
-        yield epoch, encode(reduced, fit(task.recipe, [reduced]) if edges is None else edges)
-
-
-def _rows(task: Task, counts: dict[int, dict[str, CountsOfCounts]]) -> "pl.DataFrame":
+def rows(task: Task, counts: Mapping[int, Mapping[str, CountsOfCounts]], labelled: bool) -> "pl.DataFrame":
+    """A task's part of the table, in bits."""
     import polars as pl
 
-    labelled = task.run.probe(task.split).has_labels
-    rows = [{**task.names, "epoch": epoch, **row(counts[epoch], labelled)} for epoch in sorted(counts)]
-    return pl.DataFrame(rows, schema=schema())
+    found = [{**task.names, "epoch": epoch, **row(counts[epoch], labelled)} for epoch in sorted(counts)]
+    return pl.DataFrame(found, schema=schema())
 
 
-def row(counts: dict[str, CountsOfCounts], labelled: bool = True) -> dict[str, Any]:
+def row(counts: Mapping[str, CountsOfCounts], labelled: bool = True) -> dict[str, Any]:
     """Values in bits from the counts of x, y, t, xt and ty; what hangs on labels is None without them."""
     h = {variable: found.entropy() for variable, found in counts.items()}
     t = counts["t"]

@@ -1,110 +1,68 @@
-"""From stored activations to keys: a layer is streamed through its recipe, never held whole."""
+"""One scan, many waists: a layer's stored values are read once for all recipes that want them.
 
-from collections.abc import Callable, Iterable, Iterator
+Each block is read, reduced once for each reduction, and shown to every recipe with that reduction, in the thread that
+decompressed it. A recipe that has to see the values again, to fit its edges, finds them reduced in memory where the
+plan keeps them (`held`), and is shown the stored ones again where not: no layer is ever held as it is stored.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibstore.analyze.discretize import Coding
-from ibstore.analyze.encode import Packed, bits_for, pack
-from ibstore.analyze.fit import quantiles
-from ibstore.analyze.grammar import Recipe
+from ibstore.analyze.encode import Packed
+from ibstore.analyze.grammar import Call, Recipe
+from ibstore.analyze.narrow import Edges, Form, Pass, fit, narrow, refuse_nan, takes_nan
 from ibstore.errors import ValuesError, WaistError
 
-Blocks = Callable[[], Iterable[NDArray[Any]]]
-"""Called for each pass over a layer's values: blocks (sample, …), in order."""
+Block = NDArray[Any]
+Work = Callable[[int, int, Block], Any]
+"""What is done to a block, (sample, …): position of its epoch in the scan, its first sample, its values."""
 
-HELD_BYTES: Final = 256 << 20
+Sink = Callable[[Recipe, int, int, Packed], None]
+"""Told of keys: recipe, position of the epoch, first sample, (sample, byte)."""
+
 SLICE_BYTES: Final = 1 << 20
 
 
-@dataclass
-class Reduced:
-    """A layer's reduced values of one epoch, pass after pass.
-
-    While they are small (256 MiB) the first pass keeps them, so that the store is read once; larger ones are
-    read and reduced anew at each pass, and so are all where ``keep`` is false.
+@dataclass(frozen=True)
+class Source:
+    """Stored values of a layer over some epochs, or of an input.
 
     Parameters
     ----------
-    blocks
-        The stored values.
-    what
-        What they are, for messages: ``run 'seed0', layer 'conv1', epoch 3``.
-    shape
-        Shape of one sample's stored value.
+    passes
+        Called for each pass: does the work to every block, and gives the results epoch by epoch, in order.
+    names
+        What each epoch's values are, for messages: ``run 'seed0', layer 'conv1', epoch 3``.
+    shape, dtype
+        Of one sample's stored value.
     samples
-        How many samples there are.
-    recipe
-        Whose reduction is applied.
-    keep
-        Whether small values are kept.
+        How many samples an epoch has.
     remedy
         What to do about NaN, for messages.
     """
 
-    blocks: Blocks
-    what: str
+    passes: Callable[[Work], Iterable[Any]]
+    names: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     samples: int
-    recipe: Recipe
-    keep: bool = True
     remedy: str = "the network diverged; leave the epoch out with --epoch, or the run with --run"
-    _kept: list[NDArray[Any]] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.like = reduced_like(self.recipe, self.shape, self.dtype, self.what)
-
-    @property
-    def units(self) -> int:
-        """Reduced values of one sample."""
-        return int(np.prod(self.like.shape[1:]))
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Blocks (sample, reduced …), in order."""
-        if self._kept:
-            yield from self._kept
-            return
-        keep = self.keep and self.samples * self.units * self.like.dtype.itemsize <= HELD_BYTES
-        kept = []
-        for block in self.blocks():
-            reduced = self._checked(_in_slices(self.recipe.reduce, block))
-            if keep:
-                kept.append(np.ascontiguousarray(reduced))
-            yield reduced
-        self._kept = kept
-
-    def grouped(self) -> Iterator[NDArray[Any]]:
-        """Blocks (value, group): the columns share edges."""
-        for block in self:
-            yield group(block, self.recipe.scope)
-
-    @property
-    def groups(self) -> int:
-        """How many groups have edges of their own."""
-        return int(group(self.like, self.recipe.scope).shape[1])
-
-    def _checked(self, block: NDArray[Any]) -> NDArray[Any]:
-        discretize = self.recipe.discretize
-        takes_nan = isinstance(discretize, Coding) and discretize.takes_nan
-        if block.dtype.kind == "f" and not takes_nan and np.isnan(block).any():
-            raise ValuesError(
-                f"{self.what} has NaN, which no bin holds: {self.remedy}, or count exact values (| exact)"
-            )
-        return block
+    def form(self, recipe: Recipe) -> Form:
+        """What a recipe sees; WaistError where its reduction does not fit the shape."""
+        return reduced_form(recipe, self.shape, self.dtype, self.samples, self.names[0])
 
 
-def _in_slices(reduce: Callable[[NDArray[Any]], NDArray[Any]], block: NDArray[Any]) -> NDArray[Any]:
-    """Reduce a few samples at a time: what is written in between stays in the processor's cache."""
-    rows = max(1, SLICE_BYTES * len(block) // max(1, block.nbytes))
-    return np.concatenate([reduce(block[start : start + rows]) for start in range(0, len(block), rows)])
-
-
-def reduced_like(recipe: Recipe, shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> NDArray[Any]:
-    """An array of one sample that is shaped like a recipe's result.
+def reduced_form(recipe: Recipe, shape: tuple[int, ...], dtype: np.dtype[Any], samples: int, what: str) -> Form:
+    """Form of a recipe's reduced values.
 
     Raises
     ------
@@ -113,92 +71,175 @@ def reduced_like(recipe: Recipe, shape: tuple[int, ...], dtype: np.dtype[Any], w
     """
     try:
         like = recipe.reduce(np.zeros((1, *shape), dtype))
-        group(like, recipe.scope)
     except WaistError as error:
         raise WaistError(f"{what}: {error}") from None
-    return like
+    return Form(like.shape[1:], like.dtype, samples)
 
 
-def group(block: NDArray[Any], scope: str) -> NDArray[Any]:
-    """Arrange values (sample, …) as (value, group) for a fit scope.
+def scan(
+    source: Source,
+    recipes: Mapping[Recipe, Edges | int],
+    sink: Sink,
+    *,
+    held: frozenset[Call] = frozenset(),
+    threads: int = 1,
+) -> None:
+    """Give ``sink`` the keys of every epoch under each recipe.
 
-    >>> block = np.arange(8).reshape(1, 2, 2, 2)
-    >>> [group(block, scope).shape for scope in ("unit", "channel", "layer")]
-    [(1, 8), (4, 2), (8, 1)]
+    With each recipe come its edges, or the bytes that fitting them may take in each epoch. ``held`` are the reductions
+    whose values are kept between passes.
     """
-    if scope == "unit":
-        return block.reshape(len(block), -1)
-    if scope == "layer" or block.ndim == 1:
-        return block.reshape(-1, 1)
-    return np.moveaxis(block, 1, -1).reshape(-1, block.shape[1])
+    running: _Running = {
+        (recipe, epoch): narrow(recipe, source.form(recipe), edges)
+        for recipe, edges in recipes.items()
+        for epoch in range(len(source.names))
+    }
+    _Passes(source, running, held, sink).run(threads)
 
 
-def fit(recipe: Recipe, epochs: list[Reduced]) -> NDArray[np.float64] | None:
-    """Edges (edge, group) from the values of ``epochs`` together; None for a coding, which needs none."""
-    discretize = recipe.discretize
-    if isinstance(discretize, Coding):
-        return None
-    levels = np.empty((0, 1))
-    if discretize.levels:
-        groups = epochs[0].groups
-        values = sum(reduced.samples * reduced.units // groups for reduced in epochs)
-        levels = quantiles(
-            lambda: (block for reduced in epochs for block in reduced.grouped()), discretize.levels, values, groups
-        )
-    edges = discretize.edges(levels)
-    if len(edges) != discretize.bins - 1:
-        raise WaistError(
-            f"{recipe}: the discretizer declares {discretize.bins} bins but makes {len(edges)} edges, one less is right"
-        )
-    return edges
+def fit_together(source: Source, recipes: Iterable[Recipe], allowance: int) -> dict[Recipe, Edges]:
+    """Edges of each recipe from the values of all epochs of the source together; ``allowance`` bytes each."""
+    together = len(source.names)
+    running: _Running = {(recipe, None): fit(recipe, source.form(recipe), together, allowance) for recipe in recipes}
+    passes = _Passes(source, running, frozenset(), lambda *_: None)
+    passes.run(1)
+    return {recipe: edges for (recipe, _), edges in passes.results.items()}
 
 
-def encode(reduced: Reduced, edges: NDArray[np.float64] | None) -> Iterator[Packed]:
-    """Keys (sample, byte) of a layer's values, block by block."""
-    discretize = reduced.recipe.discretize
-    if isinstance(discretize, Coding):
-        yield from _encode_codes(reduced, discretize)
-        return
-    assert edges is not None, "a binning has edges"
-    units = reduced.units
-    bits = bits_for(discretize.bins)
-    per_unit = _round_up(_spread(edges, reduced), reduced.like.dtype)
-    for block in reduced:
-        yield pack(_bin(block.reshape(len(block), units), per_unit, bits), bits)
+_Key = tuple[Recipe, int | None]
+"""A recipe, and the epoch that it looks at; None where it looks at all of them."""
+
+_Running = Mapping[_Key, Generator[Pass, Sequence[Any], Any]]
 
 
-def _encode_codes(reduced: Reduced, coding: Coding) -> Iterator[Packed]:
-    bits = coding.bits(reduced.like.dtype)
-    for block in reduced:
+@dataclass
+class _Passes:
+    """Coroutines that want to look at a source's blocks, and the passes that show them."""
+
+    source: Source
+    running: _Running
+    held: frozenset[Call]
+    sink: Sink
+    results: dict[_Key, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._wants = {key: next(each) for key, each in self.running.items()}
+        self._memory: dict[Call, list[_Held]] = {}
+
+    def run(self, threads: int) -> None:
+        """Pass over the values until every coroutine has ended."""
+        with ThreadPoolExecutor(threads) as pool:
+            while self._wants:
+                found: dict[_Key, list[Any]] = {key: [] for key in self._wants}
+                stored, remembered = self._by_reduction()
+                for call, keys in remembered.items():
+                    for shown in pool.map(partial(self._look_again, keys), self._memory[call]):
+                        self._take(shown, found)
+                if stored:
+                    for shown, kept in self.source.passes(partial(self._look_at_stored, stored)):
+                        self._take(shown, found)
+                        for call, held in kept.items():
+                            self._memory.setdefault(call, []).append(held)
+                self._advance(found)
+                give_back()
+
+    def _by_reduction(self) -> tuple[dict[Call, list[_Key]], dict[Call, list[_Key]]]:
+        """Who still wants to look, by the reduction that they share: at stored values, and at those in memory."""
+        stored: dict[Call, list[_Key]] = {}
+        remembered: dict[Call, list[_Key]] = {}
+        for key in self._wants:
+            call = key[0].reduction
+            (remembered if call in self._memory else stored).setdefault(call, []).append(key)
+        return stored, remembered
+
+    def _look_at_stored(
+        self, stored: Mapping[Call, list[_Key]], epoch: int, start: int, block: Block
+    ) -> "tuple[_Shown, dict[Call, _Held]]":
+        """Reduce a block once for each reduction, and show it to whoever wants it; in any thread."""
+        found: dict[_Key, Any] = {}
+        kept = {}
+        for call, keys in stored.items():
+            recipes = [key[0] for key in keys]
+            reduced = _reduced(recipes[0], block)
+            if not all(map(takes_nan, recipes)):
+                refuse_nan(reduced, self.source.names[epoch], self.source.remedy)
+            if call in self.held:
+                kept[call] = _Held(epoch, start, reduced)
+            found |= self._look(keys, _Held(epoch, start, reduced))
+        return _Shown(epoch, start, found), kept
+
+    def _look_again(self, keys: list[_Key], held: "_Held") -> "_Shown":
+        return _Shown(held.epoch, held.start, self._look(keys, held))
+
+    def _look(self, keys: list[_Key], block: "_Held") -> dict[_Key, Any]:
+        values = block.values.reshape(len(block.values), -1)
         try:
-            codes = coding.code(np.ascontiguousarray(block).reshape(len(block), -1))
+            return {
+                key: self._wants[key].look(values, block.start)
+                for key in keys
+                if key[1] is None or key[1] == block.epoch
+            }
         except ValueError as error:
-            raise ValuesError(f"{reduced.what}: {error}; choose another discretization") from None
-        yield pack(codes, bits)
+            name = self.source.names[block.epoch]
+            raise ValuesError(f"{name}: {error}; choose another discretization") from None
+
+    def _take(self, shown: "_Shown", found: dict[_Key, list[Any]]) -> None:
+        """Pass keys on at once, gather what else was found."""
+        for key, finding in shown.found.items():
+            if self._wants[key].keys:
+                self.sink(key[0], shown.epoch, shown.start, finding)
+            else:
+                found[key].append(finding)
+
+    def _advance(self, found: Mapping[_Key, Sequence[Any]]) -> None:
+        """Give each coroutine what was found in the pass; those that have ended leave."""
+        for key in list(self._wants):
+            try:
+                self._wants[key] = self.running[key].send(found[key])
+            except StopIteration as ended:
+                self.results[key] = ended.value
+                del self._wants[key]
 
 
-def _bin(values: NDArray[Any], edges: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Number of edges ≤ value, (sample, unit)."""
-    if len(edges) == 1:
-        return np.asarray(values >= edges[0])
-    codes = np.zeros(values.shape, np.uint8 if bits <= 8 else np.uint32)  # noqa: PLR2004  (a byte)
-    for edge in edges:
-        codes += values >= edge
-    return codes
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Reduced values, (sample, …), of an epoch from a sample on."""
+
+    epoch: int
+    start: int
+    values: Block
 
 
-def _spread(edges: NDArray[np.float64], reduced: Reduced) -> NDArray[np.float64]:
-    """Edges of the groups as edges of the units, (edge, unit)."""
-    if edges.shape[1] == 1 or reduced.recipe.scope != "channel":
-        return edges
-    return np.repeat(edges, reduced.units // edges.shape[1], axis=1)
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What each coroutine found in the block of an epoch that begins at a sample."""
+
+    epoch: int
+    start: int
+    found: dict[_Key, Any]
 
 
-def _round_up(edges: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The smallest number of ``dtype`` that is ≥ each edge: comparing with it is comparing with the edge."""
-    if dtype.kind != "f" or dtype.itemsize > edges.itemsize:
-        return edges
-    with np.errstate(over="ignore"):  # beyond the dtype's range: ±inf, mended below where it is too low
-        rounded = edges.astype(dtype)
-        above = np.nextafter(rounded, dtype.type(np.inf))
-    return np.where(rounded < edges, above, rounded).astype(dtype)
+def give_back() -> None:
+    """Hand memory that is free back to the system (glibc; elsewhere nothing happens).
+
+    Blocks are allocated in one thread and freed in another; what malloc keeps of them for each thread would add a half
+    to what a scan takes.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _reduced(recipe: Recipe, block: Block) -> Block:
+    """Reduce a few samples at a time: what is written in between stays in the processor's cache."""
+    rows = max(1, SLICE_BYTES * len(block) // max(1, block.nbytes))
+    first = recipe.reduce(block[:rows])
+    if rows >= len(block):
+        return first
+    if np.shares_memory(first, block):  # a view, as of identity
+        return recipe.reduce(block)
+    out = np.empty((len(block), *first.shape[1:]), first.dtype)
+    out[: len(first)] = first
+    for start in range(rows, len(block), rows):
+        out[start : start + rows] = recipe.reduce(block[start : start + rows])
+    return out

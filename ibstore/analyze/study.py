@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze import plane
+from ibstore.analyze.engine import compute
 from ibstore.analyze.parts import Parts
+from ibstore.analyze.plan import Budget, explained, plan
 from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import UnknownNameError, UsageError, WaistError
 from ibstore.events import Emit, Event, ignore
@@ -52,6 +54,8 @@ class Study:
         beta: float = 1.0,
         unit: str = "bits",
         known: Mapping[str, Waist] | None = None,
+        memory: int | None = None,
+        threads: int | None = None,
         emit: Emit = ignore,
     ) -> "pl.DataFrame":
         """Information plane under one or more waists.
@@ -68,6 +72,9 @@ class Study:
             "bits" or "nats".
         known
             Waists that names may mean besides the presets.
+        memory, threads
+            What may be used: bytes, by default half of what is free and 8 GiB at most; and by default a thread a core.
+            No number depends on either.
         emit
             Told of progress.
 
@@ -90,15 +97,60 @@ class Study:
             raise UsageError(f"unit {unit!r} is unknown; it is bits or nats")
         if not math.isfinite(beta):
             raise UsageError(f"beta is {beta}; give a finite number")
-        asked = [waists] if isinstance(waists, str | Waist) else waists
-        chosen = find_waists(asked, presets() | dict(known or {}))
-        named = [layers] if isinstance(layers, str) else layers
-        todo = plane.tasks(self._runs(runs, epochs), chosen, named, epochs)
-        plane.check_shapes(todo)
-        plane.compute(todo, self.parts, emit)
+        chosen, todo = self._asked(waists, runs, layers, epochs, known)
+        budget = Budget.of(memory, threads)
+        compute(plan(self._missing(todo), budget), self.parts, budget, emit)
         for waist in chosen:
             self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
         return plane.table(todo, self.parts, epochs, beta, unit)
+
+    def explain(
+        self,
+        waists: str | Waist | Sequence[str | Waist] = "thesis-6.2",
+        *,
+        runs: str | Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
+        epochs: Sequence[int] | None = None,
+        known: Mapping[str, Waist] | None = None,
+        memory: int | None = None,
+        threads: int | None = None,
+    ) -> "pl.DataFrame":
+        """What `analyze` would do for the same question, which is not done: nothing is read but the layers' sizes.
+
+        Returns
+        -------
+        polars.DataFrame
+            A row a scan, which is one reading of a layer's segment for every waist that lacks it; what is kept already
+            has none. Columns run, split, layer, epochs; waists, recipes, reductions (how many); raw_bytes and
+            stored_bytes of the values, passes (how often they are read); held_bytes of reduced values kept in between,
+            fit_bytes for quantiles, key_bytes of keys; threads, and peak_bytes, about the most memory of the process.
+
+        Raises
+        ------
+        UnknownNameError, WaistError, UsageError
+            As for `analyze`.
+        """
+        _, todo = self._asked(waists, runs, layers, epochs, known)
+        return explained(plan(self._missing(todo), Budget.of(memory, threads)))
+
+    def _asked(
+        self,
+        waists: str | Waist | Sequence[str | Waist],
+        runs: str | Sequence[str] | None,
+        layers: str | Sequence[str] | None,
+        epochs: Sequence[int] | None,
+        known: Mapping[str, Waist] | None,
+    ) -> tuple[list[Waist], list[plane.Task]]:
+        """Waists that a question means, and all its tasks."""
+        asked = [waists] if isinstance(waists, str | Waist) else waists
+        chosen = find_waists(asked, presets() | dict(known or {}))
+        named = [layers] if isinstance(layers, str) else layers
+        return chosen, plane.tasks(self._runs(runs, epochs), chosen, named, epochs)
+
+    def _missing(self, todo: list[plane.Task]) -> list[plane.Task]:
+        """Tasks whose parts are not there yet."""
+        kept = set(self.parts.existing("information_plane", [task.key for task in todo]))
+        return [task for task in todo if task.key not in kept]
 
     def follow(
         self,

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,15 +12,19 @@ from ibstore.cli.arguments import (
     BetaOption,
     EpochOption,
     LayerOption,
+    MemoryOption,
     RunOption,
     StoreArgument,
     UnitOption,
     WaistOption,
     WaistsOption,
+    WorkersOption,
+    bytes_of,
     chosen_waists,
 )
 from ibstore.cli.output import Format, FormatOption, OutOption, QuietOption, ResultsOption, write
 from ibstore.cli.progress import listening
+from ibstore.events import Event
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,6 +32,11 @@ if TYPE_CHECKING:
 NAME = "analyze"
 DEFAULT_WAIST = "thesis-6.2"
 CONTEXT = ("run", "split", "unit", "n", "h_y", "beta")
+PLANNED_CONTEXT = ("run", "split")
+PLANNED = (
+    *("layer", "epochs", "waists", "reductions", "raw_bytes", "stored_bytes", "passes", "held_bytes", "fit_bytes"),
+    *("key_bytes", "threads", "peak_bytes"),
+)
 BRIEF = ("waist", "layer", "epoch", "h_x", "h_t", "i_xt", "i_ty", "ib", "distinct_t", "saturated")
 
 
@@ -46,6 +55,11 @@ def command(
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with epochs as they are committed, until nobody writes.")
     ] = False,
+    memory: MemoryOption = None,
+    threads: WorkersOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell what would be read, kept and counted, and do nothing.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Compute the information plane under one or more waists.
@@ -53,6 +67,7 @@ def command(
     Narrows each recorded layer as the waist says, counts the patterns, and prints H, I(X;T) and I(T;Y) for each
     layer and epoch. Results are kept: asking again costs nothing, another waist computes only itself. `table`
     shows the columns that people look at; the other formats have all of them. Without --waist: thesis-6.2.
+    With --explain the plan is printed, a row for each reading of a layer's segment, which serves all waists at once.
     With --follow a store that is being written is looked at again and again, and rows are added as epochs are
     committed (in a file of --out the whole table each time).
 
@@ -63,12 +78,20 @@ def command(
 
     names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
     study = Study(store, results)
+    asked: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "known": known}
+    asked |= {"memory": bytes_of(memory), "threads": threads}
     with listening(quiet) as emit:
-        question = partial(study.analyze, names, runs=run, layers=layer, epochs=epoch, beta=beta, unit=unit)
-        if follow:
-            _write_growing(study.follow(partial(question, known=known, emit=emit), run), form, out)
+        if explain:
+            plan = study.explain(names, **asked)
+            write(plan, form, out, PLANNED, PLANNED_CONTEXT)
+            if plan.is_empty():
+                emit(Event("notice", detail="nothing to compute: all of it is kept"))
             return
-        table = question(known=known, emit=emit)
+        question = partial(study.analyze, names, beta=beta, unit=unit, emit=emit, **asked)
+        if follow:
+            _write_growing(study.follow(question, run), form, out)
+            return
+        table = question()
     write(table, form, out, BRIEF, CONTEXT)
 
 

@@ -1,5 +1,6 @@
 """Arguments that several commands take, said once."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,34 @@ WaistsOption = Annotated[
 ]
 BetaOption = Annotated[float, typer.Option("--beta", help="Weight of I(T;Y) in ib = I(X;T) − beta · I(T;Y).")]
 UnitOption = Annotated[str, typer.Option("--unit", help="bits or nats.")]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory", help="Memory to keep to, such as 2GiB; by default half of what is free, 8GiB at most."),
+]
+WorkersOption = Annotated[int | None, typer.Option("--threads", help="Threads; by default one a core.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+def bytes_of(text: str | None) -> int | None:
+    """Bytes that a text such as ``2GiB``, ``500MB`` or ``1.5g`` speaks of.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read.
+
+    Examples
+    --------
+    >>> bytes_of("2GiB"), bytes_of("1.5 g"), bytes_of("500MB"), bytes_of("4096")
+    (2147483648, 1610612736, 500000000, 4096)
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *(?:([kmgt])(i?b?))?b?", text.strip().lower())
+    if found is None:
+        raise UsageError(f"{text!r} is no size; write it like 2GiB, 500MB or 4096")
+    number, unit, kind = found.groups()
+    return int(float(number) * (1000 if kind == "b" else 1024) ** ("kmgt".index(unit) + 1 if unit else 0))
 
 
 def check_lasting(store: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from ibstore.errors import UsageError, WriteError
+from ibstore.store.format.layout import size
 from ibstore.store.places.disk import put_file
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
     PARQUET = "parquet"
 
+
+BYTES: Final = "_bytes"
+"""How columns of sizes end; for the eye they have a unit."""
 
 SUFFIXES: Final = {
     ".csv": Format.CSV,
@@ -156,10 +160,15 @@ def _table(frame: "pl.DataFrame", brief: tuple[str, ...], context: tuple[str, ..
     shown = [name for name in (*context, *brief) if name not in constant]
     plain = _plain(frame.select(shown or frame.columns))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    bytes_ = {name for name, kind in plain.schema.items() if kind.is_integer() and name.endswith(BYTES)}
     for name, kind in plain.schema.items():
-        table.add_column(name, justify="right" if kind.is_numeric() else "left", no_wrap=True)
-    for row in plain.iter_rows():
-        table.add_row(*[_cell(value) for value in row])
+        table.add_column(
+            name.removesuffix(BYTES) if name in bytes_ else name,
+            justify="right" if kind.is_numeric() else "left",
+            no_wrap=True,
+        )
+    for row in plain.iter_rows(named=True):
+        table.add_row(*[_cell(value) if name not in bytes_ else size(value) for name, value in row.items()])
     buffer = io.StringIO()
     console = Console(file=buffer, width=100_000, no_color=True, highlight=False, markup=False, emoji=False)
     if constant:

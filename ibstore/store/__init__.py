@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ibstore.store.format.encoding import Encoding
     from ibstore.store.format.probe import ProbeSet
     from ibstore.store.format.schema import LayerInfo, Manifest, SegmentRecord, SplitInfo
-    from ibstore.store.reader import ProbeReader, Run, Segment, Store
+    from ibstore.store.probes import ProbeReader
+    from ibstore.store.reader import Run, Segment, Store
     from ibstore.store.segment import SegmentWriter
     from ibstore.store.writer import RunWriter
 
@@ -19,7 +20,7 @@ _HOMES: Final = {
     "Encoding": "format.encoding",
     "LayerInfo": "format.schema",
     "Manifest": "format.schema",
-    "ProbeReader": "reader",
+    "ProbeReader": "probes",
     "ProbeSet": "format.probe",
     "Run": "reader",
     "RunWriter": "writer",

@@ -2,12 +2,13 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Self
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ibstore.errors import DamagedError
 from ibstore.store.format.schema import Files, file_info
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import zarr
     from numpy.typing import NDArray
+
+Result = TypeVar("Result")
 
 THREADS: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """Shards that are decoded side by side: as many are in memory, and one more."""
@@ -68,7 +71,19 @@ class CommittedArray:
             return np.asarray(open_array(contents)[...])
 
     def blocks(self, *prefix: int) -> "Iterator[NDArray[Any]]":
-        """Rows along the axis after ``prefix``, a shard at a time, the next ones decoded while one is worked on.
+        """Rows along the axis after ``prefix``, a shard at a time, the next ones decoded while one is worked on."""
+        return self.map(lambda _, __, block: block, [prefix])
+
+    def map(
+        self,
+        work: "Callable[[tuple[int, ...], int, NDArray[Any]], Result]",
+        prefixes: Sequence[tuple[int, ...]],
+        threads: int = THREADS,
+    ) -> "Iterator[Result]":
+        """Results of ``work(prefix, first row, rows)`` for every block, in order.
+
+        A block is what a shard has of the axis after a prefix. It is decoded and worked on in one of several threads,
+        while the results before it are used.
 
         Raises
         ------
@@ -81,22 +96,24 @@ class CommittedArray:
         with self._damage(RECORD):
             shards = Shards.of(array)
         self._check_sizes()
-        axis = len(prefix)
+        axis = len(prefixes[0])
         rows, samples = shards.shard[axis], array.shape[axis]
-        again = bool(prefix) and array.shape[0] > 1
+        again = axis > 0 and array.shape[0] > 1
 
-        def block(start: int) -> "NDArray[Any]":
+        def result(prefix: tuple[int, ...], start: int) -> "Result":
             units = (0,) * (array.ndim - axis - 1)
             path = array.metadata.encode_chunk_key((*(0,) * axis, start // rows, *units))
             content = self._read(path, again=again)
             with self._damage(path):
-                return shards.decode(content, prefix, min(rows, samples - start))
+                block = shards.decode(content, prefix, min(rows, samples - start))
+            return work(prefix, start, block)
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            pending = deque(pool.submit(block, start) for start in range(0, min(samples, rows * THREADS), rows))
-            for start in range(rows * THREADS, samples, rows):
+        places = ((prefix, start) for prefix in prefixes for start in range(0, samples, rows))
+        with ThreadPoolExecutor(threads) as pool:
+            pending = deque(pool.submit(result, *place) for place in islice(places, threads))
+            for place in places:
                 yield pending.popleft().result()
-                pending.append(pool.submit(block, start))
+                pending.append(pool.submit(result, *place))
             while pending:
                 yield pending.popleft().result()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibstore.errors import DamagedError, NewerFormatError, NotAStoreError, UnknownNameError
-from ibstore.store.committed import CommittedArray
+from ibstore.store.committed import CommittedArray, Result
 from ibstore.store.format.names import escape, segment_name, unescape
 from ibstore.store.format.schema import (
     FORMAT,
@@ -25,9 +25,9 @@ from ibstore.store.format.schema import (
 )
 from ibstore.store.places import RECORD, Storage, open_storage
 from ibstore.store.places.lease import LEASE, Holder, holder_of
+from ibstore.store.probes import ProbeReader
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -140,13 +140,14 @@ class Segment:
         """Bytes of its files on disk."""
         return sum(info.bytes for info in self.record.files.values())
 
+    def files(self, split: SplitInfo, layer: LayerInfo) -> Files:
+        """The layer's files, by path in the segment, with their sizes and checksums."""
+        head = f"{split.node}/{layer.node}/"
+        return {path: info for path, info in sorted(self.record.files.items()) if path.startswith(head)}
+
     def checksums(self, split: SplitInfo, layer: LayerInfo) -> list[str]:
         """What the layer's content hangs on: path, size and checksum of each of its files."""
-        return [
-            f"{path} {info.bytes} {info.sha256}"
-            for path, info in sorted(self.record.files.items())
-            if path.startswith(f"{split.node}/{layer.node}/")
-        ]
+        return [f"{path} {info.bytes} {info.sha256}" for path, info in self.files(split, layer).items()]
 
     def blocks(self, split: SplitInfo, layer: LayerInfo, epoch: int) -> "Iterator[NDArray[Any]]":
         """Activations of one epoch, (sample, …), in order, a shard at a time (32 MiB, or what was chosen).
@@ -156,56 +157,25 @@ class Segment:
         DamagedError
             When a committed file is missing, truncated or altered.
         """
-        what = f"run {unescape(self.key.split('/')[1])!r}, layer {layer.name!r}, epoch {epoch}"
+        return self._array(split, layer, f"epoch {epoch}").blocks(self.record.epochs.index(epoch))
+
+    def map(
+        self, split: SplitInfo, layer: LayerInfo, work: "Callable[[int, int, NDArray[Any]], Result]", threads: int
+    ) -> "Iterator[Result]":
+        """Results of ``work(position of the epoch in the segment, first sample, values)`` for every block, in order.
+
+        A block is what `blocks` gives, and is worked on in the thread that decoded it.
+        """
+        epochs = self.record.epochs
+        array = self._array(split, layer, f"epoch{'s' * (len(epochs) > 1)} {listed(list(epochs))}")
+        prefixes = [(position,) for position in range(len(epochs))]
+        return array.map(lambda prefix, start, block: work(prefix[0], start, block), prefixes, threads)
+
+    def _array(self, split: SplitInfo, layer: LayerInfo, epochs: str) -> CommittedArray:
+        what = f"run {unescape(self.key.split('/')[1])!r}, layer {layer.name!r}, {epochs}"
         remedy = "restore it from a copy, or leave that epoch out with --epoch"
         path = f"{split.node}/{layer.node}"
-        array = CommittedArray.of(self.storage, self.key, path, self.record.files, what, remedy)
-        return array.blocks(self.record.epochs.index(epoch))
-
-
-@dataclass(frozen=True)
-class ProbeReader:
-    """A stored probe set: what it was named after, and its arrays."""
-
-    storage: Storage
-    key: str
-    committed: Files
-
-    @property
-    def digest(self) -> str:
-        """Name of the data."""
-        return self.key.rpartition("/")[2]
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether samples have labels."""
-        return any(path.startswith("y/") for path in self.committed)
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of its files on disk."""
-        return sum(info.bytes for info in self.committed.values())
-
-    def x_form(self) -> "tuple[tuple[int, ...], np.dtype[Any]]":
-        """Shape of one sample's input, and its dtype."""
-        shape, dtype = self._array("x").form()
-        return shape[1:], dtype
-
-    def x_blocks(self) -> "Iterator[NDArray[Any]]":
-        """Inputs, (sample, …), in order, a shard at a time."""
-        return self._array("x").blocks()
-
-    def labels(self) -> "NDArray[Any] | None":
-        """Labels, (sample,), or None where the probe set has none."""
-        return self._array("y").whole() if self.has_labels else None
-
-    def samples(self) -> "NDArray[np.int64]":
-        """Sample ids, (sample,)."""
-        return self._array("sample").whole()
-
-    def _array(self, name: str) -> CommittedArray:
-        what = f"{name} of probe set {self.digest}"
-        return CommittedArray.of(self.storage, self.key, name, self.committed, what, "restore it from a copy")
+        return CommittedArray.of(self.storage, self.key, path, self.record.files, what, remedy)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import polars as pl
 import pytest
@@ -16,7 +15,6 @@ from sklearn.metrics import mutual_info_score
 
 from ibstore.analyze import Study
 from ibstore.analyze.encode import pack
-from ibstore.analyze.sql import counts
 from ibstore.analyze.sql.counts import KEY_BYTES, KeyCounter
 from ibstore.errors import IbstoreError, WriteError
 from ibstore.store.format.layout import Layout
@@ -52,36 +50,67 @@ def counter():
 
 
 @settings(max_examples=25)
-@given(x=patterns, labelled=st.booleans(), epochs=st.integers(1, 3), data=st.data(), cuts=cuts, other_cuts=cuts)
-def test_counts_are_the_counter_s(counter, x, labelled, epochs, data, cuts, other_cuts):
+@given(
+    x=patterns,
+    labelled=st.booleans(),
+    epochs=st.integers(1, 3),
+    data=st.data(),
+    cuts=cuts,
+    other_cuts=cuts,
+    put_down=st.booleans(),
+)
+def test_counts_are_the_counter_s(counter, x, labelled, epochs, data, cuts, other_cuts, put_down):
     n = len(x)
     y = data.draw(arrays.arrays(np.int64, n, elements=st.integers(-1, 2))) if labelled else None
     t = [data.draw(arrays.arrays(np.uint8, (n, 3), elements=st.integers(0, 1))) for _ in range(epochs)]
     numbers = [7, 0, 3][:epochs]
-    counter.load_probe(np.arange(n) + 100, y, blocks(pack(x, 1), cuts))
-    counter.load_layer((number, blocks(pack(codes, 1), other_cuts)) for number, codes in zip(numbers, t, strict=True))
-    found = counter.counts()
-    assert sorted(found) == sorted(numbers)
-    xs, ys = reference.keys(x), [None] * n if y is None else y.tolist()
-    for number, codes in zip(numbers, t, strict=True):
-        ts = reference.keys(codes)
-        expected = {"x": xs, "y": ys, "t": ts, "xt": zip(xs, ts, strict=True), "ty": zip(ts, ys, strict=True)}
-        assert {variable: as_dict(found[number][variable]) for variable in expected} == {
-            variable: histogram(sequence) for variable, sequence in expected.items()
-        }
-        assert all(np.diff(each.multiplicity).min(initial=1) > 0 for each in found[number].values())
+    with pytest.MonkeyPatch.context() as patch:
+        if put_down:
+            patch.setattr(counter, "_room", 0)
+        begin(counter, np.arange(n) + 100, y, {"x": pack(x, 1), "same": np.zeros((n, 1), np.uint8)}, cuts)
+        for number, codes in zip(numbers, t, strict=True):
+            take(counter, "t", number, pack(codes, 1), other_cuts)
+        found = counter.counts("t", ["x", "same"])
+        counter.drop("t")
+    ys = [None] * n if y is None else y.tolist()
+    for name, xs in (("x", reference.keys(x)), ("same", [0] * n)):
+        assert sorted(found[name]) == sorted(numbers)
+        for number, codes in zip(numbers, t, strict=True):
+            ts = reference.keys(codes)
+            expected = {"x": xs, "y": ys, "t": ts, "xt": zip(xs, ts, strict=True), "ty": zip(ts, ys, strict=True)}
+            ours = found[name][number]
+            assert {variable: as_dict(ours[variable]) for variable in expected} == {
+                variable: histogram(sequence) for variable, sequence in expected.items()
+            }
+            assert all(np.diff(each.multiplicity).min(initial=1) > 0 for each in ours.values())
+
+
+def begin(counter, sample, y, inputs, cuts=()):
+    """Load a probe set whose input has these keys under each recipe."""
+    counter.begin(sample, y)
+    for name, keys in inputs.items():
+        take(counter, name, None, keys, cuts)
+        counter.name_inputs(name)
+
+
+def take(counter, name, epoch, keys, cuts=()):
+    start = 0
+    for block in blocks(keys, cuts):
+        counter.take(name, epoch, start, block)
+        start += len(block)
 
 
 def test_a_second_layer_and_a_second_probe_leave_nothing_of_the_first():
     def packed(*bits):
-        return [pack(np.array(bits, np.uint8)[:, None], 1)]
+        return pack(np.array(bits, np.uint8)[:, None], 1)
 
     with KeyCounter() as counter:
-        counter.load_probe(np.arange(3), np.array([0, 1, 2]), packed(0, 1, 1))
-        counter.load_layer([(0, packed(0, 0, 1)), (1, packed(0, 0, 0))])
-        counter.load_probe(np.arange(4), None, packed(0, 0, 0, 0))
-        counter.load_layer([(5, packed(1, 0, 1, 1))])
-        found = counter.counts()
+        begin(counter, np.arange(3), np.array([0, 1, 2]), {"x": packed(0, 1, 1)})
+        take(counter, "t", 0, packed(0, 0, 1))
+        take(counter, "t", 1, packed(0, 0, 0))
+        begin(counter, np.arange(4), None, {"x": packed(0, 0, 0, 0)})
+        take(counter, "t", 5, packed(1, 0, 1, 1))
+        found = counter.counts("t", ["x"])["x"]
     assert list(found) == [5]
     assert {name: as_dict(each) for name, each in found[5].items()} == {
         "x": {4: 1},
@@ -95,8 +124,9 @@ def test_a_second_layer_and_a_second_probe_leave_nothing_of_the_first():
 def test_patterns_are_kept_with_their_samples():
     codes = np.array([[1, 0, 1], [0, 0, 1], [1, 0, 1]], np.uint8)
     with KeyCounter() as counter:
-        counter.load_probe(np.array([30, 10, 20]), None, [pack(codes, 1)])
-        counter.load_layer([(2, [pack(codes, 8)]), (4, [pack(codes[::-1], 8)])])
+        begin(counter, np.array([30, 10, 20]), None, {"x": pack(codes, 1)})
+        take(counter, "t", 2, pack(codes, 8))
+        take(counter, "t", 4, pack(codes[::-1], 8))
         parts = [counter.patterns(name, {"run": "a'b", "layer": layer}) for name, layer in (("x", "x"), ("t", "conv1"))]
     x, t = (pl.read_parquet(BytesIO(part)).sort("epoch", "sample") for part in parts)
     assert x.to_dict(as_series=False) == {
@@ -117,10 +147,10 @@ def test_a_wide_pattern_is_named_by_its_digest(units):
     codes[25:] = codes[:25]
     keys = pack(codes, 8)
     with KeyCounter() as counter:
-        counter.load_probe(np.arange(50), None, [keys])
-        counter.load_layer([(0, [keys[:20], keys[20:]])])
+        begin(counter, np.arange(50), None, {"x": keys})
+        take(counter, "t", 0, keys, [20])
         kept = counter.patterns("t", {"layer": "t"})
-        found = counter.counts()[0]
+        found = counter.counts("t", ["x"])["x"][0]
     assert as_dict(found["t"]) == as_dict(found["xt"]) == {2: 25}
     named = [key.tobytes() if units <= KEY_BYTES else hashlib.sha256(key.tobytes()).digest() for key in keys]
     assert pl.read_parquet(BytesIO(kept)).sort("sample")["key"].to_list() == named
@@ -129,7 +159,7 @@ def test_a_wide_pattern_is_named_by_its_digest(units):
 def test_two_patterns_under_one_digest_would_be_refused():
     keys = pack(np.arange(20, dtype=np.uint8)[:, None] * np.ones(KEY_BYTES + 1, np.uint8), 8)
     with KeyCounter() as counter:
-        counter.load_probe(np.arange(20), None, [keys])
+        begin(counter, np.arange(20), None, {"x": keys})
         counter._db.execute("CREATE MACRO sha256(key) AS CASE WHEN key < '\\x05' THEN 'same' ELSE hex(key) END")
         with pytest.raises(IbstoreError, match="two patterns have the same SHA-256"):
             counter.patterns("x", {"layer": "x"})
@@ -137,28 +167,31 @@ def test_two_patterns_under_one_digest_would_be_refused():
 
 def test_what_does_not_fit_is_spilled_and_nothing_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(counts, "MEMORY", "40MB")
-    keys = np.random.default_rng(0).integers(0, 256, (30_000, 2500), np.uint8)
-    with KeyCounter() as counter:
-        counter.load_layer([(0, np.split(keys, 10))])
-        assert [path for path in tmp_path.rglob("*") if path.is_file()]
+    keys = np.random.default_rng(0).integers(0, 256, (100_000, 1000), np.uint8)
+    keys[50_000:] = keys[:50_000]
+    with KeyCounter(memory=80 << 20, threads=1) as counter:
+        begin(counter, np.arange(len(keys)), np.arange(len(keys)) % 2, {"x": keys[:, :1]})
+        take(counter, "t", 0, keys, range(0, len(keys), 5_000))
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) > 20 << 20
+        found = counter.counts("t", ["x"])["x"][0]
+    assert as_dict(found["t"]) == {2: 50_000}
     assert not list(tmp_path.iterdir())
 
 
-def test_patterns_too_wide_for_the_memory_are_told(monkeypatch):
-    monkeypatch.setattr(counts, "MEMORY", "20MB")
-    keys = np.random.default_rng(0).integers(0, 256, (5_000, 5_000), np.uint8)
-    with (
-        KeyCounter() as counter,
-        pytest.raises(IbstoreError, match=r"too wide to be counted within 20MB \(.*\); narrow"),
-    ):
-        counter.load_probe(np.arange(len(keys)), None, [keys])
+def test_too_little_memory_is_told():
+    keys = np.random.default_rng(0).integers(0, 256, (50_000, 1000), np.uint8)
+    with KeyCounter(memory=4 << 20) as counter:
+        counter.begin(np.arange(len(keys)), None)
+        with pytest.raises(
+            IbstoreError, match=r"cannot be counted in so little memory \(.*\); give more with --memory"
+        ):
+            take(counter, "t", 0, keys)
 
 
 def test_no_room_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with KeyCounter() as counter:
-        counter.load_probe(np.arange(2), None, [pack(np.eye(2), 1)])
+        begin(counter, np.arange(2), None, {"x": pack(np.eye(2), 1)})
         [folder] = tmp_path.iterdir()
         folder.rename(tmp_path / "elsewhere")
         folder.touch()  # a file where the folder was
@@ -258,21 +291,3 @@ def test_wide_patterns_count_like_narrow_ones(tmp_path):
         for layer in ("narrow", "wide")
     }
     assert counted["narrow"] == counted["wide"]
-
-
-@pytest.mark.parametrize("threads", [1, 4, 7])
-def test_threads_change_no_bit(threads, tmp_path, monkeypatch):
-    connect = duckdb.connect
-
-    def with_threads(*arguments, config, **options):
-        return connect(*arguments, config=config | {"threads": threads}, **options)
-
-    rng = np.random.default_rng(0)
-    t = np.maximum(rng.normal(size=(2, 9_000, 6)), 0).astype(np.float32)
-    path = make_store(tmp_path / "lab.zarr", rng.normal(size=(9_000, 2)), rng.integers(0, 9, 9_000), layers={"t": t})
-    waist = "w: x=identity | quantile(bins=40); t=identity | quantile(bins=3)"
-    expected = Study(path, tmp_path / "expected").analyze([waist])
-    with monkeypatch.context() as patch:
-        patch.setattr(counts.duckdb, "connect", with_threads)
-        found = Study(path, tmp_path / "found").analyze([waist])
-    assert found.equals(expected)

@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as arrays
 
 from ibstore.analyze import parse_recipe
 from ibstore.analyze.encode import bits_for
-from ibstore.analyze.scan import Reduced, encode, fit
+from ibstore.analyze.scan import Source, scan
 from ibstore.errors import ValuesError, WaistError
 
 from . import reference
@@ -20,19 +20,21 @@ def unpacked(packed, bits, units):
     return [[int("".join(map(str, unit)), 2) for unit in sample] for sample in every.tolist()]
 
 
-def reduced(values, recipe, what="run 'seed0', layer 'conv1', epoch 3"):
-    values = np.asarray(values)
-    return Reduced(lambda: iter([values]), what, values.shape[1:], values.dtype, len(values), parse_recipe(recipe))
-
-
 def codes(values, discretization, reduction="identity"):
     """Bin numbers (sample, unit) by the code under test, fitted on the values themselves."""
-    layer = reduced(values, f"{reduction} | {discretization}")
-    recipe = layer.recipe
-    packed = np.concatenate(list(encode(layer, fit(recipe, [layer]))))
-    discretize = recipe.discretize
-    bits = bits_for(discretize.bins) if hasattr(discretize, "bins") else discretize.bits(layer.like.dtype)
-    return unpacked(packed, bits, layer.units)
+    values, recipe = np.asarray(values), parse_recipe(f"{reduction} | {discretization}")
+    source = Source(
+        lambda work: [work(0, 0, values)],
+        ("run 'seed0', layer 'conv1', epoch 3",),
+        values.shape[1:],
+        values.dtype,
+        len(values),
+    )
+    packed = []
+    scan(source, {recipe: 1 << 30}, lambda _, __, ___, keys: packed.append(keys))
+    discretize, form = recipe.discretize, source.form(recipe)
+    bits = bits_for(discretize.bins) if hasattr(discretize, "bins") else discretize.bits(form.dtype)
+    return unpacked(np.concatenate(packed), bits, form.units)
 
 
 def column(*values, dtype=np.float32):

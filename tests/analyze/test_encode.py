@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,15 +39,6 @@ def unpack(packed, bits, units):
     return [[int("".join(map(str, unit)), 2) for unit in sample] for sample in flat.tolist()]
 
 
-@given(st.integers(1, 8), st.data())
-def test_slices_do_not_show(bits, data):
-    codes = data.draw(patterns(bits))
-    whole = encode.pack(codes, bits)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encode, "_SLICE_BYTES", data.draw(st.integers(1, 300)))
-        np.testing.assert_array_equal(encode.pack(codes, bits), whole)
-
-
 def test_truth_values_and_numbers_make_the_same_keys():
     codes = np.array([[0, 1, 1], [1, 0, 0]])
     for bits in (1, 2):
@@ -79,3 +72,15 @@ def test_strided_codes_are_packed_as_they_read():
 )
 def test_bits_are_as_few_as_serve(codes, bits):
     assert encode.bits_for(codes) == bits
+
+
+@pytest.mark.parametrize("bytes_", [1, encode.WIDEST])
+def test_keys_are_counted_as_they_are(bytes_):
+    keys = np.random.default_rng(0).integers(0, 256, (5, bytes_), np.uint8)
+    assert encode.compact(keys) is keys
+
+
+def test_the_widest_keys_are_counted_by_their_sha_256():
+    keys = np.random.default_rng(0).integers(0, 256, (5, 2 * (encode.WIDEST + 1)), np.uint8)[:, ::2]
+    found = encode.compact(keys)
+    assert [key.tobytes() for key in found] == [hashlib.sha256(key.tobytes()).digest() for key in keys]

@@ -1,13 +1,12 @@
 import os
 import shutil
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from ibstore.analyze import Study, Waist, parts
+from ibstore.analyze import Study, Waist, engine, parts
 from ibstore.analyze.parts import content_key
 from ibstore.analyze.sql import counts
 from ibstore.errors import StoreError, WriteError
@@ -42,16 +41,13 @@ def store(written, tmp_path):
 def computed(monkeypatch):
     """What is computed from now on, as (run, waist, layer, epochs)."""
     seen = []
-    patterns = counts.KeyCounter.patterns
+    rows = engine.rows
 
-    def noting(self, name, columns):
-        part = patterns(self, name, columns)
-        if name == "t":
-            epochs = pl.read_parquet(BytesIO(part))["epoch"].unique().sort().to_list()
-            seen.append((columns["run"], columns["waist"], columns["layer"], *epochs))
-        return part
+    def noting(task, counted, labelled):
+        seen.append((task.run.name, task.waist.name, task.layer.name, *sorted(counted)))
+        return rows(task, counted, labelled)
 
-    monkeypatch.setattr(counts.KeyCounter, "patterns", noting)
+    monkeypatch.setattr(engine, "rows", noting)
     return seen
 
 

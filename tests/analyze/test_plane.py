@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 import ibstore
-from ibstore.analyze import Study, plane
+from ibstore.analyze import Study, engine, plane
 from ibstore.events import Event
 from ibstore.store.format.layout import Layout
 
@@ -229,7 +229,7 @@ def test_progress_is_told(tmp_path):
     events: list[Event] = []
     analyze(path, emit=events.append)
     assert [(event.stage, event.done, event.total) for event in events] == [("analyze", done, 4) for done in range(5)]
-    assert events[2].detail == "run0 · w · b"
+    assert events[2].detail == "run0 · b · epoch 0"
     events.clear()
     analyze(path, emit=events.append)
     assert events == []
@@ -245,20 +245,18 @@ def test_bins_over_the_run_mean_the_same_at_all_epochs(tmp_path):
     assert analyze(path, "v: t=identity | quantile(bins=2, per=run)")["distinct_t"].to_list() == [1, 1]
 
 
-def test_edges_over_the_run_are_fitted_once_and_hold_nothing(tmp_path, monkeypatch):
+def test_edges_over_the_run_are_fitted_once(tmp_path, monkeypatch):
     layers = {"a": relu(0, 5, 50, 3), "b": relu(1, 5, 50, 3)}
     path = make_store(tmp_path / "lab.zarr", numbered(50, 2), layers=layers)
-    fitted, original = [], plane.fit
+    fitted, original = [], engine.fit_together
 
-    def counting(recipe, epochs):
-        edges = original(recipe, epochs)
-        fitted.append((str(recipe), len(epochs), sum(len(reduced._kept) for reduced in epochs)))
-        return edges
+    def counting(source, recipes, allowance):
+        fitted.append((source.names[0], len(source.names), len(recipes)))
+        return original(source, recipes, allowance)
 
-    monkeypatch.setattr(plane, "fit", counting)
-    analyze(path, "w: *=identity | quantile(bins=2, per=run)")
-    over_run = [calls for calls in fitted if "per=run" in calls[0]]
-    assert [calls[1:] for calls in over_run] == [(5, 0), (5, 0)]
+    monkeypatch.setattr(engine, "fit_together", counting)
+    analyze(path, "w: *=identity | quantile(bins=2, per=run)", "v: *=identity | quantile(bins=3, per=run)")
+    assert fitted == [(f"run 'run0', layer '{layer}', epoch 0", 5, 2) for layer in "ab"]
 
 
 def test_a_store_may_hold_an_input_that_no_layer_is_compared_with(tmp_path):

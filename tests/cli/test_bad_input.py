@@ -243,3 +243,20 @@ def test_a_failed_write_leaves_the_old_file(
 def test_more_analyze_usage(ibstore: Command, study: list[str], arguments: list[str], said: str) -> None:
     done = ibstore("analyze", *study, "-q", *arguments)
     assert (done.code, said in done.err) == (USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--memory", "2GiX"), "'2GiX' is no size; write it like 2GiB, 500MB or 4096"),
+        (("--memory", "-2GiB"), "is no size"),
+        (("--memory", "95MiB"), "95 MiB of memory cannot be kept; give at least 768 MiB"),
+        (("--threads", "0"), "threads is 0; give at least 1"),
+        (("--threads", "many"), "valid integer"),
+    ],
+)
+def test_what_cannot_be_granted(ibstore: Command, study: list[str], arguments: tuple[str, str], told: str) -> None:
+    for more in ((), ("--explain",)):
+        done = ibstore("analyze", *study, *arguments, *more)
+        assert done.code == USAGE
+        assert told in done.err

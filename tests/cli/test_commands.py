@@ -68,6 +68,28 @@ def test_ls_and_info(ibstore: Command, captured: Path) -> None:
     assert record["epochs"] == [0, 1]
 
 
+def test_explain_tells_the_plan_and_does_nothing(ibstore: Command, study: list[str]) -> None:
+    asked = ("analyze", *study, "--waist", "thesis-6.2", "--waist", "thesis-6.1", "--epoch", 1)
+    told = ibstore(*asked, "--explain", "--memory", "2GiB", "--threads", 1)
+    assert (told.code, told.err) == (0, "")
+    assert all(word in told.out for word in ("conv1", "passes", "peak", "MiB", "key", "fit"))
+    rows = json.loads(ibstore(*asked, "--explain", "-f", "json").out)
+    assert [(row["layer"], row["epochs"], row["waists"]) for row in rows] == [
+        (layer, "1", 2) for layer in ("conv1", "conv2", "out")
+    ]
+    assert rows[0]["raw_bytes"] == 200 * 3136 * 4
+    assert not Path(study[-1]).exists()
+    assert ibstore(*asked).code == 0
+    nothing = ibstore(*asked, "--explain")
+    assert "nothing to compute: all of it is kept" in nothing.err
+
+
+def test_memory_and_threads_change_no_number(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+    asked = ("analyze", captured, "--epoch", 1, "-q", "-f", "csv", "--results")
+    plain = ibstore(*asked, tmp_path / "plain")
+    assert ibstore(*asked, tmp_path / "granted", "--memory", "0.8g", "--threads", 3) == plain
+
+
 def test_analyze_prints_a_table_and_keeps_progress_on_stderr(ibstore: Command, study: list[str]) -> None:
     done = ibstore("analyze", *study, "--waist", "thesis-6.2", "--epoch", 1)
     assert done.code == 0

@@ -1,12 +1,14 @@
 """Counting keys with DuckDB group-bys: single and joint, exact for patterns of any width.
 
-The group-by compares whole patterns, so that no collision can change a count. Where patterns are kept in a
-table, one of up to 32 bytes is its own key; a wider one is named by its SHA-256, and a digest that stood for
-two patterns would be seen and refused.
+The group-by compares whole patterns, so that no collision can change a count; only one of more than 1,024 bytes is
+counted by its SHA-256. Where patterns are kept in a table, one of up to 32 bytes is its own key, a wider one is named
+by its SHA-256, and a digest that stood for two patterns would be seen and refused.
 """
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,97 +24,127 @@ from ibstore.analyze.sql.sandbox import quoted
 from ibstore.errors import IbstoreError, WriteError
 
 KEY_BYTES: Final = 32
-MEMORY: Final = "1GB"
 
-_VARIABLES: Final = {"x": "x", "y": "y", "t": "t", "xt": "x, t", "ty": "t, y"}
+Counts = dict[str, CountsOfCounts]
+Block = tuple[int | None, int, Packed]
+"""Epoch, first row, and the keys of some samples from there on."""
+
+
+@dataclass
+class _Keys:
+    """Keys of one variable, as they come: blocks in memory, and a table of those that had no room there."""
+
+    blocks: list[Block] = field(default_factory=list)
+    bytes: int = 0
+    spilled: bool = False
+    wide: bool = False
 
 
 class KeyCounter:
-    """Counts the patterns of one layer at a time against those of the input and the labels.
+    """Counts patterns of layers against those of the input and the labels.
 
-    Spills to a temporary folder beyond 1 GB; nothing outlives `close`.
+    Parameters
+    ----------
+    memory
+        Bytes: half of them for keys as they come, half for DuckDB, which spills to a temporary folder beyond them.
+        Nothing outlives `close`.
+    threads
+        Of DuckDB.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: int = 1 << 30, threads: int = 2) -> None:
         self._spill = tempfile.TemporaryDirectory(prefix="ibstore-")
+        self._room = memory // 2
         self._db = duckdb.connect(
-            config={"memory_limit": MEMORY, "temp_directory": self._spill.name, "preserve_insertion_order": "false"}
+            config={
+                "memory_limit": f"{max(1, memory // 2 >> 20)}MiB",
+                "threads": threads,
+                "temp_directory": self._spill.name,
+                "preserve_insertion_order": "false",
+            }
         )
-        self._wide = {"x": False, "t": False}
+        self._keys: dict[str, _Keys] = {}
+        self._columns: dict[str, Any] = {}
+        self._marginals: dict[str, CountsOfCounts] = {}
 
-    def load_probe(self, sample: NDArray[np.int64], y: NDArray[np.int64] | None, x: Iterable[Packed]) -> None:
-        """Set the samples' ids, labels and input patterns, all in the same order.
-
-        An input pattern is named by the first row that shows it: exact, and a small integer.
-        """
+    def begin(self, sample: NDArray[np.int64], y: NDArray[np.int64] | None) -> None:
+        """Forget everything; from now on rows are these samples, with these labels."""
+        for name in list(self._keys):
+            self.drop(name)
         labels = pa.nulls(len(sample), pa.int64()) if y is None else pa.array(y)
-        rows = pa.table({"row": np.arange(len(sample)), "sample": sample, "y": labels})
-        self._fill("x", [(None, x)])
-        self._db.register("samples_given", rows)
-        self._run(
+        self._columns = {"row": pa.array(np.arange(len(sample))), "sample": pa.array(sample), "y": labels}
+        _, counts = np.unique(np.zeros(len(sample)) if y is None else y, return_counts=True)
+        self._marginals = {"y": _histogram(counts)}
+
+    def take(self, name: str, epoch: int | None, start: int, keys: Packed) -> None:
+        """Add keys, (sample, byte), of the samples from row ``start`` on, to a variable."""
+        mine = self._keys.setdefault(name, _Keys())
+        mine.wide = keys.shape[1] > KEY_BYTES
+        mine.blocks.append((epoch, start, keys))
+        mine.bytes += keys.nbytes
+        if sum(each.bytes for each in self._keys.values()) > self._room:
+            self._put_down(max(self._keys, key=lambda other: self._keys[other].bytes))
+
+    def name_inputs(self, name: str) -> None:
+        """Make the keys of ``name`` a column that others are counted with: the first row that shows a pattern names it.
+
+        Exact, and a small integer.
+        """
+        source = self._source(name)
+        found = self._run(f"SELECT count(*) AS n FROM {source} GROUP BY key").fetchnumpy()
+        self._marginals[name] = _histogram(found["n"])
+        named = self._run(
+            f"""
+            WITH named AS (SELECT key, min(row) AS first FROM {source} GROUP BY key)
+            SELECT first FROM {source} JOIN named USING (key) ORDER BY row
             """
-            CREATE OR REPLACE TEMP TABLE probe AS
-            WITH named AS (SELECT key, min(row) AS x FROM x_keys GROUP BY key)
-            SELECT row, sample, y, x
-            FROM x_keys JOIN named USING (key) JOIN samples_given USING (row)
-            """
-        )
-        self._db.unregister("samples_given")
+        ).fetchnumpy()
+        self._columns[name] = pa.array(np.asarray(named["first"], np.int64))
 
-    def load_layer(self, epochs: Iterable[tuple[int, Iterable[Packed]]]) -> None:
-        """Set a layer's patterns, epoch by epoch, in the order of the samples."""
-        self._fill("t", epochs)
+    def counts(self, name: str, inputs: Sequence[str]) -> dict[str, dict[int, Counts]]:
+        """Counts of counts of x, y, t, xt and ty, by input and epoch: a few group-bys for all epochs.
 
-    def _fill(self, name: str, epochs: Iterable[tuple[int | None, Iterable[Packed]]]) -> None:
-        self._run(f"CREATE OR REPLACE TEMP TABLE {name}_keys (epoch BIGINT, row BIGINT, key BLOB)")
-        for epoch, blocks in epochs:
-            start = 0
-            for packed in blocks:
-                self._wide[name] = packed.shape[1] > KEY_BYTES
-                self._db.register("block", _table(packed, start))
-                self._run(f"INSERT INTO {name}_keys SELECT ?, row, key FROM block", [epoch])
-                self._db.unregister("block")
-                start += len(packed)
-
-    def counts(self) -> dict[int, dict[str, CountsOfCounts]]:
-        """Counts of counts by epoch, of x, y, t, xt and ty: one group-by over (epoch, key) for all epochs."""
-        marginals = " UNION ALL ".join(
-            f"SELECT epoch, '{variable}' AS variable, sum(n)::BIGINT AS n FROM joint GROUP BY epoch, {columns}"
-            for variable, columns in _VARIABLES.items()
+        An input that tells every sample apart tells every pair apart: X,T is counted as X is.
+        """
+        source = self._source(name)
+        rows = len(self._columns["row"])
+        alike = [x for x in inputs if self._marginals[x].distinct < rows]
+        joint = "".join(
+            f"""
+            UNION ALL SELECT epoch, '{x}' AS variable, n, count(*) AS keys
+            FROM (SELECT epoch, count(*) AS n FROM {source} GROUP BY epoch, key, {x}) GROUP BY ALL"""
+            for x in alike
         )
         found = self._run(
             f"""
-            WITH named AS MATERIALIZED (  -- a pattern as a small integer: the first row that shows it
-                SELECT epoch, key, min(row) AS t FROM t_keys GROUP BY ALL
-            ), joint AS MATERIALIZED (
-                SELECT epoch, x, y, t, count(*) AS n
-                FROM t_keys JOIN named USING (epoch, key) JOIN probe USING (row) GROUP BY ALL
-            ), marginals AS ({marginals})
-            SELECT epoch, variable, n, count(*) AS keys FROM marginals GROUP BY ALL ORDER BY ALL
+            WITH ty AS MATERIALIZED (SELECT epoch, key, y, count(*) AS n FROM {source} GROUP BY ALL)
+            SELECT epoch, 'ty' AS variable, n, count(*) AS keys FROM ty GROUP BY ALL
+            UNION ALL SELECT epoch, 't' AS variable, n, count(*) AS keys
+            FROM (SELECT epoch, sum(n)::BIGINT AS n FROM ty GROUP BY epoch, key) GROUP BY ALL
+            {joint} ORDER BY ALL
             """
         ).fetchnumpy()
-        epochs, variables = found["epoch"], found["variable"]
-        return {
-            int(epoch): {
-                variable: _histogram(found, (epochs == epoch) & (variables == variable)) for variable in _VARIABLES
-            }
-            for epoch in np.unique(epochs)
-        }
+        counted = _by_epoch(found)
+        return {x: {epoch: self._of(x, own) for epoch, own in counted.items()} for x in inputs}
+
+    def _of(self, x: str, own: Counts) -> Counts:
+        """Counts of all five variables with the input ``x``, from those that hang on the layer."""
+        alone = self._marginals[x]
+        return {"x": alone, "y": self._marginals["y"], "t": own["t"], "xt": own.get(x, alone), "ty": own["ty"]}
 
     def patterns(self, name: str, columns: dict[str, str]) -> bytes:
-        """Patterns ``name`` ("x" or "t") as Parquet: the constant text ``columns``, then epoch, sample and key."""
+        """Keys of a variable as Parquet: the constant text ``columns``, then epoch, sample and key."""
+        source = self._source(name)
         key = "key"
-        if self._wide[name]:
+        if self._keys[name].wide:
             key = "unhex(sha256(key))"
-            self._check_digests(name)
+            self._check_digests(source)
         constants = ", ".join(f"? AS {column}" for column in columns)
         path = Path(self._spill.name, "patterns.parquet")
         self._run(
             f"""
-            COPY (
-                SELECT {constants}, epoch, sample, {key} AS key
-                FROM {name}_keys JOIN probe USING (row) ORDER BY epoch, row
-            ) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)
+            COPY (SELECT {constants}, epoch, sample, {key} AS key FROM {source} ORDER BY epoch, row)
+            TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)
             """,
             list(columns.values()),
         )
@@ -121,9 +153,41 @@ class KeyCounter:
         finally:
             path.unlink()
 
-    def _check_digests(self, name: str) -> None:
-        distinct = f"SELECT DISTINCT key FROM {name}_keys"
-        row = self._run(f"SELECT count(*), count(DISTINCT sha256(key)) FROM ({distinct})").fetchone()
+    def drop(self, name: str) -> None:
+        """Forget a variable's keys; as a column of others an input stays."""
+        if self._keys.pop(name).spilled:
+            self._run(f"DROP TABLE put_{name}")
+
+    def _source(self, name: str) -> str:
+        """What the variable's keys are called in SQL: (epoch, row, sample, y, named inputs …, key)."""
+        mine = self._keys[name]
+        if mine.spilled:
+            self._put_down(name)
+            return f"put_{name}"
+        self._db.register(f"held_{name}", self._table(mine.blocks))
+        return f"held_{name}"
+
+    def _put_down(self, name: str) -> None:
+        """Give a variable's blocks to DuckDB, which writes to disk what has no room in memory."""
+        mine = self._keys[name]
+        if mine.blocks:
+            self._db.register("block", self._table(mine.blocks))
+            verb = f"INSERT INTO put_{name}" if mine.spilled else f"CREATE TEMP TABLE put_{name} AS"
+            self._run(f"{verb} SELECT * FROM block")
+            self._db.unregister("block")
+        mine.blocks, mine.bytes, mine.spilled = [], 0, True
+
+    def _table(self, blocks: "Sequence[Block]") -> Any:
+        """Keys beside the columns of their rows, without a copy."""
+        parts = []
+        for epoch, start, keys in blocks:
+            columns = {name: column.slice(start, len(keys)) for name, column in self._columns.items()}
+            epochs = pa.nulls(len(keys), pa.int64()) if epoch is None else pa.array(np.full(len(keys), epoch))
+            parts.append(pa.table({"epoch": epochs, **columns, "key": _binary(keys)}))
+        return pa.concat_tables(parts)
+
+    def _check_digests(self, source: str) -> None:
+        row = self._run(f"SELECT count(DISTINCT key), count(DISTINCT sha256(key)) FROM {source}").fetchone()
         if row is None or row[0] != row[1]:
             raise IbstoreError("two patterns have the same SHA-256; report this, it has never been seen")
 
@@ -137,8 +201,7 @@ class KeyCounter:
             ) from error
         except duckdb.OutOfMemoryException as error:
             raise IbstoreError(
-                f"the patterns are too wide to be counted within {MEMORY} ({_first_line(error)}); narrow the layer "
-                "more, by pooling or by fewer bins"
+                f"the keys cannot be counted in so little memory ({_first_line(error)}); give more with --memory"
             ) from error
 
     def close(self) -> None:
@@ -159,13 +222,27 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _table(packed: Packed, start: int) -> Any:
-    """Keys as an Arrow table (row, key), without a copy."""
-    rows, width = packed.shape
-    buffer = pa.py_buffer(np.ascontiguousarray(packed))
-    keys = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), rows, [None, buffer])
-    return pa.table({"row": np.arange(start, start + rows), "key": keys})
+def _binary(keys: Packed) -> Any:
+    """Keys as an Arrow array, without a copy."""
+    rows, width = keys.shape
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), rows, [None, pa.py_buffer(np.ascontiguousarray(keys))]
+    )
 
 
-def _histogram(found: dict[str, Any], chosen: NDArray[np.bool_]) -> CountsOfCounts:
-    return CountsOfCounts(np.asarray(found["n"][chosen], np.int64), np.asarray(found["keys"][chosen], np.int64))
+def _by_epoch(found: dict[str, Any]) -> dict[int, Counts]:
+    """Rows (epoch, variable, n, keys), in the order of epochs and variables, as counts of counts by both."""
+    epochs, variables = np.asarray(found["epoch"]), np.asarray(found["variable"])
+    counted: dict[int, Counts] = {}
+    starts = np.flatnonzero(np.r_[True, (epochs[1:] != epochs[:-1]) | (variables[1:] != variables[:-1])])
+    for start, end in pairwise([*starts.tolist(), len(epochs)]):
+        own = CountsOfCounts(
+            np.asarray(found["n"][start:end], np.int64), np.asarray(found["keys"][start:end], np.int64)
+        )
+        counted.setdefault(int(epochs[start]), {})[str(variables[start])] = own
+    return counted
+
+
+def _histogram(counts: Any) -> CountsOfCounts:
+    """Counts of counts from the counts."""
+    return CountsOfCounts(*np.unique(np.asarray(counts, np.int64), return_counts=True))

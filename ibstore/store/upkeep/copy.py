@@ -18,7 +18,8 @@ from ibstore.store.format.names import escape
 from ibstore.store.format.schema import Files, group, group_attributes
 from ibstore.store.places import RECORD, Storage, open_storage
 from ibstore.store.places.lease import Lease
-from ibstore.store.reader import ProbeReader, Run, Segment, Store
+from ibstore.store.probes import ProbeReader
+from ibstore.store.reader import Run, Segment, Store
 from ibstore.store.segment import GroupFiles
 from ibstore.store.upkeep.remove import holding
 

@@ -1,0 +1,148 @@
+"""Doing a plan: each scan read once for all its waists, its keys counted, the parts kept."""
+
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibstore.analyze.grammar import Recipe
+from ibstore.analyze.narrow import Edges
+from ibstore.analyze.parts import Parts
+from ibstore.analyze.plan import Budget, Scan
+from ibstore.analyze.plane import Task, rows
+from ibstore.analyze.scan import Source, Work, fit_together, scan
+from ibstore.events import Emit, Event
+from ibstore.store import Segment
+from ibstore.store.format.probe import integer_labels
+from ibstore.store.reader import listed
+
+if TYPE_CHECKING:
+    from ibstore.analyze.sql.counts import KeyCounter
+
+
+def compute(scans: Sequence[Scan], parts: Parts, budget: Budget, emit: Emit) -> None:
+    """Do the scans, one after another, and keep the parts of their tasks."""
+    if not scans:
+        return
+    from ibstore.analyze.sql.counts import KeyCounter
+
+    for task in {(task.split.data, task.waist.x): task for each in scans for task in each.tasks}.values():
+        _input_source(task, budget.threads).form(task.waist.x)  # refuses what does not fit before anything is computed
+    with KeyCounter(budget.counting, budget.threads) as counter:
+        engine = _Engine(scans, counter, parts, budget)
+        for done, each in enumerate(scans):
+            emit(Event("analyze", done, len(scans), _title(each)))
+            engine.do(each)
+        emit(Event("analyze", len(scans), len(scans)))
+
+
+def _title(each: Scan) -> str:
+    task = each.tasks[0]
+    return f"{task.run.name} · {task.layer.name} · epoch {listed(list(task.segment.record.epochs))}"
+
+
+class _Engine:
+    """What is carried from scan to scan: the input that is loaded, edges over a run, which parts are there."""
+
+    def __init__(self, scans: Sequence[Scan], counter: "KeyCounter", parts: Parts, budget: Budget) -> None:
+        self._counter, self._parts, self._budget = counter, parts, budget
+        self._inputs: dict[str, dict[Recipe, str]] = {}
+        for task in (task for each in scans for task in each.tasks):
+            names = self._inputs.setdefault(task.split.data, {})
+            names.setdefault(task.waist.x, f"x{len(names)}")
+        keys = [key for each in scans for task in each.tasks for key in (task.x_key, task.key)]
+        self._kept = set(parts.existing("patterns", list(dict.fromkeys(keys))))
+        self._loaded: str | None = None
+        self._labelled = False
+        self._fitted: tuple[tuple[str, ...], dict[Recipe, Edges]] = (), {}
+
+    def do(self, each: Scan) -> None:
+        """Read, count, keep."""
+        task = each.tasks[0]
+        if task.split.data != self._loaded:
+            self._load(task)
+        names = {recipe: f"t{number}" for number, recipe in enumerate(each.recipes)}
+        epochs = task.segment.record.epochs
+        over_run = self._edges_over_run(each)
+        scan(
+            _source(task, [task.segment], each.threads),
+            {recipe: over_run.get(recipe, each.fits.get(recipe, 0)) for recipe in each.recipes},
+            lambda recipe, epoch, start, keys: self._counter.take(names[recipe], epochs[epoch], start, keys),
+            held=each.held,
+            threads=each.threads,
+        )
+        for recipe, name in names.items():
+            self._keep([task for task in each.tasks if task.recipe == recipe], name)
+            self._counter.drop(name)
+
+    def _load(self, task: Task) -> None:
+        """Give the counter a probe set: samples, labels, and the input under every recipe that a waist has for it."""
+        probe, names = task.run.probe(task.split), self._inputs[task.split.data]
+        labels = probe.labels()
+        self._labelled = labels is not None
+        self._counter.begin(probe.samples(), None if labels is None else integer_labels(labels))
+        source = _input_source(task, self._budget.threads)
+        recipes = dict.fromkeys(names, self._budget.counting)
+        scan(source, recipes, lambda recipe, _, start, keys: self._counter.take(names[recipe], None, start, keys))
+        for name in names.values():
+            self._counter.name_inputs(name)
+        self._loaded = task.split.data
+
+    def _edges_over_run(self, each: Scan) -> dict[Recipe, Edges]:
+        """Edges that hold for all epochs of the scan's run, fitted when they are first asked for."""
+        task = each.tasks[0]
+        recipes = [recipe for recipe in each.recipes if recipe.per == "run"]
+        whose = (task.run.name, task.split.name, task.layer.name)
+        known, edges = self._fitted
+        if recipes and (known != whose or not set(recipes) <= set(edges)):
+            source = _source(task, task.run.segments, each.threads)
+            edges = fit_together(source, recipes, self._budget.counting // len(recipes))
+            self._fitted = whose, edges
+        return {recipe: edges[recipe] for recipe in recipes}
+
+    def _keep(self, tasks: Sequence[Task], name: str) -> None:
+        """Count the keys of a recipe, and keep the parts of the tasks that it is the recipe of."""
+        names = self._inputs[tasks[0].split.data]
+        inputs = dict.fromkeys(names[task.waist.x] for task in tasks)
+        counted = self._counter.counts(name, list(inputs))
+        for task in tasks:
+            x = names[task.waist.x]
+            self._keep_patterns(task.x_key, x, {**task.names, "layer": "x"})
+            self._keep_patterns(task.key, name, task.names)
+            content = BytesIO()
+            rows(task, counted[x], self._labelled).write_parquet(content)
+            self._parts.put("information_plane", task.key, content.getvalue())
+
+    def _keep_patterns(self, key: str, name: str, columns: dict[str, str]) -> None:
+        if key not in self._kept:
+            self._parts.put("patterns", key, self._counter.patterns(name, columns))
+            self._kept.add(key)
+
+
+def _source(task: Task, segments: Sequence[Segment], threads: int) -> Source:
+    """The stored values of a task's layer in some segments of its run, as one."""
+    names = [f"{task.what}, epoch {epoch}" for segment in segments for epoch in segment.record.epochs]
+
+    def passes(work: Work) -> Iterator[Any]:
+        before = 0
+        for segment in segments:
+            yield from segment.map(task.split, task.layer, _from(before, work), threads)
+            before += len(segment.record.epochs)
+
+    return Source(passes, tuple(names), task.layer.shape, np.dtype(task.layer.dtype), task.split.samples)
+
+
+def _from(before: int, work: Work) -> Work:
+    return lambda epoch, start, block: work(before + epoch, start, block)
+
+
+def _input_source(task: Task, threads: int) -> Source:
+    probe = task.run.probe(task.split)
+    shape, dtype = probe.x_form()
+    name = f"input x of run {task.run.name!r}"
+
+    def passes(work: Work) -> Iterator[Any]:
+        return probe.map_x(lambda start, block: work(0, start, block), threads)
+
+    return Source(passes, (name,), shape, dtype, task.split.samples, remedy="mend the data")

@@ -1,0 +1,79 @@
+"""The loops that numpy has no single pass for, compiled by numba when they are first called.
+
+Chosen from measurements (docs/benchmarks.md): what numpy does as fast in one or two calls stays numpy. Each one
+releases the interpreter's lock, so that blocks are worked on side by side. Their plain numpy versions are the tests'
+oracle.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_compiled = njit(nogil=True, cache=True)
+
+
+@_compiled
+def tally(
+    values: NDArray[Any],
+    low: NDArray[Any],
+    high: NDArray[Any],
+    below: NDArray[np.int32],
+    at_low: NDArray[np.int32],
+    at_high: NDArray[np.int32],
+    inside: NDArray[np.int32],
+) -> None:
+    """Add, unit by unit, how many of ``values``, (row, unit), are below, at ``low``, at ``high`` and between them."""
+    for row in range(values.shape[0]):
+        for unit in range(values.shape[1]):
+            value = values[row, unit]
+            below[unit] += value < low[unit]
+            at_low[unit] += value == low[unit]
+            at_high[unit] += value == high[unit]
+            inside[unit] += (value > low[unit]) & (value < high[unit])
+
+
+@_compiled
+def gather(
+    values: NDArray[Any], low: NDArray[Any], high: NDArray[Any], ends: NDArray[np.int64], out: NDArray[Any]
+) -> None:
+    """Put the values between ``low`` and ``high``, unit after unit, into ``out``; a unit begins at its ``ends``."""
+    units = values.shape[1]
+    inside = np.zeros((units + 7) // 8 * 8, np.uint8)
+    eights = inside.view(np.uint64)
+    for row in range(values.shape[0]):
+        for unit in range(units):  # without a branch, which nobody could predict
+            inside[unit] = (values[row, unit] > low[unit]) & (values[row, unit] < high[unit])
+        for eight in range(len(eights)):
+            if eights[eight]:
+                for unit in range(8 * eight, min(units, 8 * eight + 8)):
+                    if inside[unit]:
+                        out[ends[unit]] = values[row, unit]
+                        ends[unit] += 1
+
+
+@_compiled
+def count_edges(values: NDArray[Any], edges: NDArray[Any], codes: NDArray[Any]) -> None:
+    """Add to ``codes``, (row, unit), how many of ``edges``, (edge, unit), are ≤ the value."""
+    for row in range(values.shape[0]):
+        for edge in range(edges.shape[0]):
+            for unit in range(values.shape[1]):
+                codes[row, unit] += values[row, unit] >= edges[edge, unit]
+
+
+@_compiled
+def pack_bits(codes: NDArray[Any], bits: int, out: NDArray[np.uint8]) -> None:
+    """Put the last ``bits`` < 32 bits of each code, (row, unit), into ``out``, (row, byte), most significant first."""
+    byte = np.uint64(255)
+    for row in range(codes.shape[0]):
+        word, filled, place = np.uint64(0), 0, 0
+        for unit in range(codes.shape[1]):
+            word = (word << np.uint64(bits)) | np.uint64(codes[row, unit])
+            filled += bits
+            while filled >= 8:  # noqa: PLR2004  (a byte)
+                filled -= 8
+                out[row, place] = (word >> np.uint64(filled)) & byte
+                place += 1
+        if filled:
+            out[row, place] = (word << np.uint64(8 - filled)) & byte

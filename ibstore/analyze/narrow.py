@@ -1,0 +1,168 @@
+"""One recipe over the values of one epoch: from reduced values to keys, as passes that somebody else makes.
+
+A recipe sees a layer as blocks (row, unit). Nothing is read here and nothing is held: `narrow` and `fit` are coroutines
+that yield what they want from each block (`Pass`) and are sent what was found.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ibstore.analyze.discretize import Binning, Coding
+from ibstore.analyze.encode import Packed, bits_for, compact, pack
+from ibstore.analyze.fit import Look, Population, quantiles
+from ibstore.analyze.grammar import Recipe
+from ibstore.errors import ValuesError, WaistError
+
+Edges = NDArray[np.float64]
+
+FEW_EDGES: Final = 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a recipe sees of a layer: ``shape`` of one sample's reduced value, its dtype, and how many samples."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    samples: int
+
+    @property
+    def units(self) -> int:
+        """Reduced values of one sample."""
+        return int(np.prod(self.shape))
+
+    @property
+    def bytes(self) -> int:
+        """Of all samples' reduced values, in one epoch."""
+        return self.samples * self.units * self.dtype.itemsize
+
+    def groups(self, scope: str) -> int:
+        """How many groups of units have edges of their own.
+
+        >>> form = Form((2, 3, 3), np.dtype("f4"), 100)
+        >>> [form.groups(scope) for scope in ("unit", "channel", "layer")]
+        [18, 2, 1]
+        """
+        if scope == "unit":
+            return self.units
+        return 1 if scope == "layer" or not self.shape else self.shape[0]
+
+    def population(self, scope: str, epochs: int = 1) -> Population:
+        """The values that share edges under a scope."""
+        groups = self.groups(scope)
+        return Population(self.samples, groups, self.units // groups, epochs)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a recipe wants from each block of a pass; what is found are its keys in the last one."""
+
+    look: Look
+    keys: bool = False
+
+
+def fit(recipe: Recipe, form: Form, epochs: int, allowance: int) -> Generator[Pass, Sequence[Any], Edges]:
+    """Edges (edge, group) of a binning, from the values of some epochs together."""
+    binning = recipe.discretize
+    assert isinstance(binning, Binning), "a coding has no edges"
+    levels = np.empty((0, 1))
+    if binning.levels:
+        finding = quantiles(binning.levels, form.population(recipe.scope, epochs), form.dtype.itemsize, allowance)
+        levels = yield from _as_passes(finding)
+    edges = binning.edges(levels)
+    if len(edges) != binning.bins - 1:
+        raise WaistError(
+            f"{recipe}: the discretizer declares {binning.bins} bins but makes {len(edges)} edges, one less is right"
+        )
+    return edges
+
+
+def _as_passes(
+    finding: "Generator[Look, Sequence[Any], NDArray[np.float64]]",
+) -> Generator[Pass, Sequence[Any], NDArray[np.float64]]:
+    look = next(finding)
+    while True:
+        found = yield Pass(_comparing(look))
+        try:
+            look = finding.send(found)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def _comparing(look: Look) -> Look:
+    return lambda block, start: look(comparable(block), start)
+
+
+def narrow(recipe: Recipe, form: Form, edges: Edges | int) -> Generator[Pass, Sequence[Any], None]:
+    """Keys of one epoch, by edges, or by those that are fitted to it in so many bytes."""
+    discretize = recipe.discretize
+    if isinstance(discretize, Coding):
+        yield Pass(_coder(discretize, form.dtype), keys=True)
+        return
+    if isinstance(edges, int):
+        edges = yield from fit(recipe, form, 1, edges)
+    yield Pass(_binner(discretize.bins, edges, form), keys=True)
+
+
+def _coder(coding: Coding, dtype: np.dtype[Any]) -> Look:
+    bits = coding.bits(dtype)
+    return lambda block, _: compact(pack(coding.code(np.ascontiguousarray(block)), bits))
+
+
+def _binner(bins: int, edges: Edges, form: Form) -> Look:
+    bits = bits_for(bins)
+    per_unit = round_up(_spread(edges, form.units), comparable(np.empty(0, form.dtype)).dtype)
+
+    def look(block: NDArray[Any], _: int) -> Packed:
+        return compact(pack(_bins(comparable(block), per_unit, bits), bits))
+
+    return look
+
+
+def _bins(values: NDArray[Any], edges: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Number of edges ≤ value, (row, unit)."""
+    if len(edges) == FEW_EDGES:
+        return np.asarray(values >= edges[0])
+    from ibstore.analyze.kernels import count_edges
+
+    codes = np.zeros(values.shape, np.uint8 if bits <= 8 else np.uint32)  # noqa: PLR2004  (a byte)
+    count_edges(values, edges, codes)
+    return codes
+
+
+def _spread(edges: Edges, units: int) -> Edges:
+    """Edges of the groups as edges of the units, (edge, unit)."""
+    return np.repeat(edges, units // edges.shape[1], axis=1)
+
+
+def comparable(block: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in a dtype that is compared without surprises: float16 as float32, truth values as bytes."""
+    if block.dtype == np.float16:
+        return block.astype(np.float32)
+    return block.view(np.uint8) if block.dtype == np.bool_ else block
+
+
+def round_up(edges: Edges, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The smallest number of ``dtype`` that is ≥ each edge: comparing with it is comparing with the edge."""
+    if dtype.kind != "f" or dtype.itemsize > edges.itemsize:
+        return edges
+    with np.errstate(over="ignore"):  # beyond the dtype's range: ±inf, mended below where it is too low
+        rounded = edges.astype(dtype)
+        above = np.nextafter(rounded, dtype.type(np.inf))
+    return np.where(rounded < edges, above, rounded).astype(dtype)
+
+
+def refuse_nan(block: NDArray[Any], what: str, remedy: str) -> None:
+    """Return when no bin would have to hold NaN; ValuesError then, naming whose values they are."""
+    if block.dtype.kind == "f" and block.size and np.isnan(block.min()):
+        raise ValuesError(f"{what} has NaN, which no bin holds: {remedy}, or count exact values (| exact)")
+
+
+def takes_nan(recipe: Recipe) -> bool:
+    """Whether NaN has a code under a recipe."""
+    discretize = recipe.discretize
+    return isinstance(discretize, Coding) and discretize.takes_nan

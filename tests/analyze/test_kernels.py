@@ -1,0 +1,81 @@
+"""The compiled loops against their plain numpy versions, which are the ones to read first."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from ibstore.analyze import kernels
+
+DTYPES = [np.float32, np.float64, np.int64, np.uint8]
+
+
+def tallied(values, low, high):
+    """By unit: how many values are below, at ``low``, at ``high`` and between them."""
+    kinds = values < low, values == low, values == high, (values > low) & (values < high)
+    return [kind.sum(axis=0) for kind in kinds]
+
+
+def gathered(values, low, high):
+    """The values between, unit after unit."""
+    return np.concatenate([unit[(unit > a) & (unit < b)] for unit, a, b in zip(values.T, low, high, strict=True)])
+
+
+def counted(values, edges):
+    """How many edges are ≤ each value."""
+    return (values[:, None] >= edges[None]).sum(axis=1)
+
+
+@st.composite
+def blocks(draw, dtype):
+    """Values (row, unit) with many ties, and two bounds a unit, in any order."""
+    shape = draw(st.tuples(st.integers(0, 12), st.integers(1, 19)))
+    few = st.sampled_from([0, 1, 2, 3, 5])
+    values, bounds = (draw(arrays.arrays(dtype, size, elements=few)) for size in (shape, (2, shape[1])))
+    low, high = bounds.astype(np.result_type(dtype, np.float32))
+    if draw(st.booleans()):
+        low = np.where(low == 0, -np.inf, low).astype(low.dtype)
+        high = np.where(high == 5, np.inf, high).astype(high.dtype)
+    return laid(draw, values), low, high
+
+
+def laid(draw, values):
+    """The same values, in memory as some of the columns of a wider block, or by themselves."""
+    wide = np.concatenate([values, values], axis=1)
+    return draw(st.sampled_from([values, wide[:, : values.shape[1]]]))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(data=st.data())
+def test_tally_and_gather(dtype, data):
+    values, low, high = data.draw(blocks(dtype))
+    counts = np.zeros((4, values.shape[1]), np.int32)
+    for half in (values[:5], values[5:]):
+        kernels.tally(half, low, high, *counts)
+    np.testing.assert_array_equal(counts, tallied(values, low, high))
+    starts = np.cumsum(counts[3], dtype=np.int64)
+    inside = np.empty(starts[-1], values.dtype)
+    kernels.gather(values, low, high, starts - counts[3], inside)
+    np.testing.assert_array_equal(inside, gathered(values, low, high))
+
+
+@pytest.mark.parametrize("codes", [np.uint8, np.uint32])
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(data=st.data())
+def test_count_edges(dtype, codes, data):
+    values, low, high = data.draw(blocks(dtype))
+    edges = np.stack([low, high, np.zeros_like(low)])
+    found = np.zeros(values.shape, codes)
+    kernels.count_edges(values, edges, found)
+    np.testing.assert_array_equal(found, counted(values, edges))
+
+
+@given(data=st.data(), bits=st.integers(1, 31))
+def test_pack_bits(bits, data):
+    shape = data.draw(st.tuples(st.integers(0, 5), st.integers(1, 19)))
+    codes = data.draw(arrays.arrays(np.uint32, shape, elements=st.integers(0, 2**bits - 1)))
+    out = np.empty((shape[0], -(-shape[1] * bits // 8)), np.uint8)
+    kernels.pack_bits(codes, bits, out)
+    text = ["".join(f"{code:0{bits}b}" for code in row).ljust(8 * out.shape[1], "0") for row in codes.tolist()]
+    assert ["".join(f"{byte:08b}" for byte in row) for row in out.tolist()] == text
