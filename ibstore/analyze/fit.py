@@ -22,7 +22,7 @@ Look = Callable[[NDArray[Any], int], Any]
 
 Finding = Generator[Look, Sequence[Any], NDArray[np.float64]]
 
-SAMPLED: Final = 4096
+SAMPLED: Final = 2048
 MARGIN: Final = 6.0  # standard deviations of a sampled quantile's rank: a bracket misses about once in 10^9
 LARGEST: Final = 1e300  # a quantile beyond it, infinite ones too, counts as this, so that edges are numbers
 
@@ -129,7 +129,7 @@ def _order_statistics(
 
 
 def _sampler(columns: _Columns) -> Look:
-    """Looks for a value out of every k of each group, (group, value): all there are, or at least 4,096.
+    """Looks for a value out of every k of each group, (group, value): all there are, or at least 2,048.
 
     Which of the k is drawn with a fixed seed: data with a period would not be seen whole by every k-th.
     """

@@ -77,3 +77,33 @@ def pack_bits(codes: NDArray[Any], bits: int, out: NDArray[np.uint8]) -> None:
                 place += 1
         if filled:
             out[row, place] = (word << np.uint64(8 - filled)) & byte
+
+
+@_compiled
+def pool(values: NDArray[Any], window: tuple[int, int, int], adding: bool, out: NDArray[Any]) -> None:
+    """Maximum over windows of ``values``, (row, channel, height, width), or their sum, into ``out``.
+
+    Whole lines are combined before neighbours in a line are; a window that has NaN gives NaN.
+    """
+    deep, high, wide = window
+    line = np.empty(values.shape[3], out.dtype)
+    for row in range(out.shape[0]):
+        for channel in range(out.shape[1]):
+            for place in range(out.shape[2]):
+                line[:] = values[row, channel * deep, place * high]
+                for inner in range(1, deep * high):
+                    other = values[row, channel * deep + inner // high, place * high + inner % high]
+                    for unit in range(len(line)):
+                        line[unit] = _combined(line[unit], other[unit], adding)
+                for unit in range(out.shape[3]):
+                    found = line[unit * wide]
+                    for inner in range(1, wide):
+                        found = _combined(found, line[unit * wide + inner], adding)
+                    out[row, channel, place, unit] = found
+
+
+@njit(nogil=True, inline="always")
+def _combined(first: Any, second: Any, adding: bool) -> Any:
+    if adding:
+        return first + second
+    return second if (second > first) | (second != second) else first  # noqa: PLR0124  (NaN)

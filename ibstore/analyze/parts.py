@@ -16,7 +16,7 @@ from ibstore.errors import StoreError, WriteError
 from ibstore.store.format.names import escape
 from ibstore.store.places import Storage
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Part of every content key: raised when the same inputs would give other numbers."""
 
 

@@ -59,14 +59,17 @@ def identity(block: Block) -> Block:
 @partial(register_reduction, check=_check_sizes)
 def maxpool(block: Block, *window: int) -> Block:
     """Maximum over windows of the trailing axes; what a window does not cover is left out, as torch does."""
-    return _pool(block, window, np.maximum)
+    if block.dtype == np.float16:  # no compiled loop knows it; every one of its numbers is a float32
+        return _pool(block.astype(np.float32), window).astype(np.float16)
+    return _pool(block.view(np.uint8), window).view(bool) if block.dtype == bool else _pool(block, window)
 
 
 @partial(register_reduction, check=_check_sizes)
 def avgpool(block: Block, *window: int) -> Block:
     """Mean over windows of the trailing axes, summed in float64; uncovered ends are left out, as torch does."""
-    pooled = _pool(block.astype(np.float64), window, np.add) / np.prod(window)
-    return pooled.astype(np.result_type(block.dtype, np.float32))
+    values = block.astype(np.float64) if block.dtype in (np.float16, bool) else block
+    sums = _pool(values, window, np.dtype(np.float64))
+    return np.asarray((sums / np.prod(window)).astype(np.result_type(block.dtype, np.float32)))
 
 
 @register_reduction
@@ -100,21 +103,19 @@ def channelmax(block: Block) -> Block:
     return np.asarray(block.reshape(*block.shape[:2], -1).max(axis=2))
 
 
-def _pool(block: Block, window: tuple[int, ...], combine: Callable[[Block, Block], Block]) -> Block:
-    """Combine the ``window[i]`` shifted slices of each trailing axis, the slower axes first."""
+def _pool(block: Block, window: tuple[int, ...], total: np.dtype[Any] | None = None) -> Block:
+    """Maximum over windows of the trailing axes, or their sum in the dtype ``total``."""
+    from ibstore.analyze.kernels import pool
+
     _check_window(block.shape[1:], window)
-    for axis, size in enumerate(window, start=block.ndim - len(window)):
-        covered = block.shape[axis] // size * size
-        slices = [_strided(block, axis, shift, covered, size) for shift in range(size)]
-        pooled = slices[0]
-        for shifted in slices[1:]:
-            pooled = combine(pooled, shifted)
-        block = pooled
-    return block
-
-
-def _strided(block: Block, axis: int, start: int, stop: int, step: int) -> Block:
-    return block[(slice(None),) * axis + (slice(start, stop, step),)]
+    lead, trailing = block.shape[: -len(window)], block.shape[-len(window) :]
+    pooled = [length // size for length, size in zip(trailing, window, strict=True)]
+    out = np.empty((*lead, *pooled), total or block.dtype)
+    ones = (1,) * (3 - len(window))
+    deep, high, wide = (*ones, *window)
+    values, totals = block.reshape(-1, *ones, *trailing), out.reshape(-1, *ones, *pooled)
+    pool(values, (deep, high, wide), total is not None, totals)
+    return out
 
 
 def _check_window(shape: tuple[int, ...], window: tuple[int, ...]) -> None:

@@ -28,7 +28,7 @@ Work = Callable[[int, int, Block], Any]
 Sink = Callable[[Recipe, int, int, Packed], None]
 """Told of keys: recipe, position of the epoch, first sample, (sample, byte)."""
 
-SLICE_BYTES: Final = 1 << 20
+SLICE_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True)

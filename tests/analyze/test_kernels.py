@@ -79,3 +79,30 @@ def test_pack_bits(bits, data):
     kernels.pack_bits(codes, bits, out)
     text = ["".join(f"{code:0{bits}b}" for code in row).ljust(8 * out.shape[1], "0") for row in codes.tolist()]
     assert ["".join(f"{byte:08b}" for byte in row) for row in out.tolist()] == text
+
+
+def pooled(values, window, combine):
+    """Windows of the trailing axes."""
+    rows, *sizes = values.shape
+    split = [size for length, wide in zip(sizes, window, strict=True) for size in (length // wide, wide)]
+    return combine(values.reshape(rows, *split), axis=(2, 4, 6))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, np.int8])
+@given(data=st.data(), window=st.tuples(*3 * [st.integers(1, 3)]), lengths=st.tuples(*3 * [st.integers(1, 3)]))
+def test_pool(dtype, data, window, lengths):
+    shape = (data.draw(st.integers(0, 3)), *(wide * length for wide, length in zip(window, lengths, strict=True)))
+    few = st.sampled_from([0, 1, 2, 3, 5])
+    values = data.draw(arrays.arrays(dtype, shape, elements=few))
+    for adding, combine, total in ((False, np.max, dtype), (True, np.sum, np.float64)):
+        out = np.empty((shape[0], *lengths), total)
+        kernels.pool(values, window, adding, out)
+        np.testing.assert_array_equal(out, pooled(values, window, combine))
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, np.nan, np.inf, -np.inf]), min_size=8, max_size=8))
+def test_pool_takes_nan_for_the_largest_as_numpy_does(values):
+    block = np.array(values, np.float32).reshape(1, 2, 2, 2)
+    out = np.empty((1, 1, 1, 1), np.float32)
+    kernels.pool(block, (2, 2, 2), False, out)
+    np.testing.assert_array_equal(out.item(), block.max())
