@@ -32,6 +32,8 @@ LEAST: Final = 768 << 20
 LEAST_FREE: Final = 32 << 20
 """With less for fitting a layer would be read hundreds of times."""
 
+MOST_THREADS: Final = 1024
+
 MOST_BY_DEFAULT: Final = 8 << 30
 COUNTING: Final = 1 << 30
 DIGEST_BYTES: Final = 32
@@ -47,8 +49,8 @@ class Budget:
     def __post_init__(self) -> None:
         if self.memory < LEAST:
             raise UsageError(f"{self.memory >> 20} MiB of memory cannot be kept; give at least {LEAST >> 20} MiB")
-        if self.threads < 1:
-            raise UsageError(f"threads is {self.threads}; give at least 1")
+        if not 1 <= self.threads <= MOST_THREADS:
+            raise UsageError(f"threads is {self.threads}; give at least 1, and {MOST_THREADS} at most")
 
     @classmethod
     def of(cls, memory: int | None = None, threads: int | None = None) -> "Budget":

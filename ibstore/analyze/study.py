@@ -11,11 +11,11 @@ from ibstore.analyze.engine import compute
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget, explained, plan
 from ibstore.analyze.waist import Waist, find_waists, presets
-from ibstore.errors import UnknownNameError, UsageError, WaistError
+from ibstore.errors import DamagedError, UnknownNameError, UsageError, WaistError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import Run, Store
 from ibstore.store.places import open_storage
-from ibstore.store.reader import listed
+from ibstore.store.reader import Listed, listed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -145,7 +145,10 @@ class Study:
         asked = [waists] if isinstance(waists, str | Waist) else waists
         chosen = find_waists(asked, presets() | dict(known or {}))
         named = [layers] if isinstance(layers, str) else layers
-        return chosen, plane.tasks(self._runs(runs, epochs), chosen, named, epochs)
+        found = self._listed(runs, epochs)
+        todo = plane.tasks([each.run for each in found if each.run], chosen, named, epochs)
+        _refuse_damaged(todo, found)
+        return chosen, todo
 
     def _missing(self, todo: list[plane.Task]) -> list[plane.Task]:
         """Tasks whose parts are not there yet."""
@@ -181,23 +184,37 @@ class Study:
                 return
             wait()
 
-    def query(self, sql: str, emit: Emit = ignore) -> "pl.DataFrame":
+    def query(
+        self, sql: str, emit: Emit = ignore, damaged: Callable[[DamagedError], None] | None = None
+    ) -> "pl.DataFrame":
         """Answer of one SELECT over the tables ``runs``, ``layers``, ``epochs``, ``samples``,
         ``information_plane``, ``patterns`` and ``joint_counts``.
 
         The last three hold what was analyzed so far, in bits, under each waist's latest meaning.
 
+        Parameters
+        ----------
+        sql
+            The SELECT, as DuckDB speaks it.
+        emit
+            Told of what is worth a notice.
+        damaged
+            Told of each run's or segment's record that cannot be read, which is left out then.
+
         Raises
         ------
         QueryError
             When ``sql`` is no single SELECT, or DuckDB refuses it.
+        DamagedError
+            When a record cannot be read, and no ``damaged`` is to be told.
         """  # noqa: D205  (the tables' names fill the first sentence)
         import tempfile
 
         from ibstore.analyze.sql import sandbox, tables
 
         sandbox.check(sql)
-        todo = self._remembered(emit)
+        runs = self._readable(damaged)
+        todo = self._remembered(runs, emit)
         planes = self.parts.existing("information_plane", [task.key for task in todo])
         keys = dict.fromkeys(key for task in todo for key in (task.x_key, task.key))
         patterns = self.parts.existing("patterns", list(keys))
@@ -212,13 +229,14 @@ class Study:
                 self.parts.local(table, keys, Path(scratch))
                 for table, keys in (("information_plane", planes), ("patterns", patterns))
             )
-            tables.lay(db, self.store.runs(), plane_files, pattern_files)
+            tables.lay(db, runs, plane_files, pattern_files)
             sandbox.lock(db, [*plane_files, *pattern_files])
             return sandbox.select(db, sql)
 
     def analyzed(self, runs: Sequence[str] | None = None) -> list[str]:
         """Names of the waists that were asked for so far, can be read here, and fit all of ``runs``."""
-        layers = [{layer.name for layer in run.manifest.layers} for run in self._runs(runs, None)]
+        found = [each.run for each in self._listed(runs, None) if each.run]
+        layers = [{layer.name for layer in run.manifest.layers} for run in found]
         waists = self._remembered_waists(ignore)
         return [waist.name for waist in waists if all(set(waist.layers) <= has for has in layers)]
 
@@ -226,29 +244,40 @@ class Study:
         """The presets, and every waist that was asked for so far as it is meant now."""
         return presets() | {waist.name: waist for waist in self._remembered_waists(ignore)}
 
-    def _runs(self, names: str | Sequence[str] | None, epochs: Sequence[int] | None) -> list[Run]:
-        """Chosen runs, each with the epochs that are asked for."""
+    def _listed(self, names: str | Sequence[str] | None, epochs: Sequence[int] | None) -> list[Listed]:
+        """Chosen runs, each with the epochs that are asked for; damage in others of their epochs does no harm."""
         wanted = [names] if isinstance(names, str) else names
-        runs = [self.store.run(name) for name in wanted] if wanted else self.store.runs()
-        runs = list({run.name: run for run in runs}.values())
+        found = [self.store.listed(name) for name in dict.fromkeys(wanted)] if wanted else self.store.listing()
+        for each in found:
+            lacking = [epoch for epoch in epochs or [] if each.run and epoch not in each.run.epochs]
+            if each.damage and (each.run is None or epochs is None or lacking):
+                raise each.damage[0]
+        runs = [each.run for each in found if each.run]
         if not any(run.epochs for run in runs):
             raise UnknownNameError(
                 f"{self.store.location} has no committed epoch yet; `ibstore capture mnist-cnn --store "
-                f"{self.store.location}` "
-                "records some"
+                f"{self.store.location}` records some"
             )
         for epoch in epochs or []:
-            lacking = [run for run in runs if epoch not in run.epochs]
-            if lacking:
-                raise UnknownNameError(
-                    f"run {lacking[0].name!r} has no epoch {epoch}; it has {listed(lacking[0].epochs)}: choose among "
-                    "them, or other runs with --run"
-                )
-        return runs
+            for run in runs:
+                if epoch not in run.epochs:
+                    raise UnknownNameError(
+                        f"run {run.name!r} has no epoch {epoch}; it has {listed(run.epochs)}: choose among them, or "
+                        "other runs with --run"
+                    )
+        return found
 
-    def _remembered(self, emit: Emit) -> list[plane.Task]:
-        """Tasks of every waist that was asked for, as it is meant now, on the store as it is now."""
-        runs = self.store.runs()
+    def _readable(self, damaged: Callable[[DamagedError], None] | None) -> list[Run]:
+        """All runs, without what ``damaged`` is told of."""
+        found = self.store.listing()
+        for error in (error for each in found for error in each.damage):
+            if damaged is None:
+                raise error
+            damaged(error)
+        return [each.run for each in found if each.run]
+
+    def _remembered(self, runs: Sequence[Run], emit: Emit) -> list[plane.Task]:
+        """Tasks of every waist that was asked for, as it is meant now, on the runs as they are now."""
         todo = []
         for waist in self._remembered_waists(emit):
             for run in runs:
@@ -262,6 +291,14 @@ class Study:
                 yield Waist.of(name, texts)
             except WaistError:  # a reduction or discretizer that another program registered
                 emit(Event("notice", detail=f"waist {name!r} needs a function that is not registered here; left out"))
+
+
+def _refuse_damaged(todo: Sequence[plane.Task], found: Sequence[Listed]) -> None:
+    """Return when no task's edges hang on epochs that cannot be read."""
+    damage = {each.name: each.damage[0] for each in found if each.damage}
+    for task in todo:
+        if task.run.name in damage and task.recipe.per == "run":
+            raise damage[task.run.name]
 
 
 def open_store(path: str | Path, results: str | Path | None = None) -> Study:

@@ -37,6 +37,9 @@ _MANIFEST_SETTINGS: Final = ("dataset", "epochs", "batch_size", "lr", "limit")
 """What the manifest has no field of its own for; ``data_dir`` is a machine's business, not the run's."""
 
 _LOWEST: Final = {"epochs": 0, "seed": 0, "batch_size": 1, "limit": 1, "threads": 1, "probe_batch": 1}
+_MOST_THREADS: Final = 1024
+"""torch takes any number, and the process dies without a word when the system has no more."""
+
 _MAX_SEED: Final = 2**63 - 1
 """The largest seed that torch takes."""
 
@@ -96,6 +99,8 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise UsageError(f"{name} is {value}; give --{name.replace('_', '-')} {low} or more")
+        if self.threads is not None and self.threads > _MOST_THREADS:
+            raise UsageError(f"threads is {self.threads}; give --threads {_MOST_THREADS} at most, one a core is best")
         if self.seed > _MAX_SEED:
             raise UsageError(f"seed is {self.seed}; give --seed a number up to {_MAX_SEED}")
         if not (self.lr > 0 and isfinite(self.lr)):

@@ -22,6 +22,10 @@ for command in (capture, analyze, query, plot, ls, info, waists, import_, export
     app.command(command.NAME)(command.command)
 
 
+INTERRUPTED = "interrupted; what was committed is whole"
+INTERRUPTED_CODE = 130
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from ibstore import __version__
@@ -48,7 +52,11 @@ def main() -> None:
     except Terminated as leaving:
         _fail("; ".join(["terminated; what was committed is whole, go on with --resume", *_notes(leaving)]), CODE)
     except KeyboardInterrupt:
-        _fail("interrupted; what was committed is whole", 130)
+        _fail(INTERRUPTED, INTERRUPTED_CODE)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED_CODE:  # so typer ends what was interrupted
+            _fail(INTERRUPTED, INTERRUPTED_CODE)
+        raise
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "out of memory"
         named = f"{error.filename}: " if getattr(error, "filename", None) else ""  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ import typer
 
 from ibstore.cli.arguments import check_lasting
 from ibstore.cli.output import QuietOption
-from ibstore.cli.progress import listening
+from ibstore.cli.progress import listening, tell
 from ibstore.store.format.layout import size
 
 NAME = "capture"
@@ -87,5 +87,5 @@ def _tell(store: str, name: str) -> None:
     told = ", ".join(
         f"{split} {metric} {value:.4f}" for split, values in scalars.items() for metric, value in values.items()
     )
-    typer.echo(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}; {told}", err=True)
-    typer.echo(f"next: ibstore analyze {store}", err=True)
+    tell(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}; {told}")
+    tell(f"next: ibstore analyze {store}")

@@ -7,7 +7,7 @@ import typer
 
 from ibstore.cli.arguments import EpochOption, LayerOption, StoreArgument
 from ibstore.cli.output import QuietOption
-from ibstore.cli.progress import listening
+from ibstore.cli.progress import listening, tell
 
 NAME = "export"
 
@@ -43,4 +43,4 @@ def command(
     with listening(quiet) as emit:
         paths = export_run(store, run, out, form=form, epochs=epoch, layers=layer, split=split, force=force, emit=emit)
     if not quiet:
-        typer.echo(f"{len(paths)} files in {out}", err=True)
+        tell(f"{len(paths)} files in {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ibstore.cli.output import QuietOption
-from ibstore.cli.progress import listening
+from ibstore.cli.progress import listening, tell
 from ibstore.store.format.layout import size
 
 NAME = "import"
@@ -70,5 +70,5 @@ def command(
         )
     if not quiet:
         stored = size(imported.stored_bytes)
-        typer.echo(f"run {imported.name}: {len(imported.epochs)} epochs, {stored} in {store}", err=True)
-        typer.echo(f"next: ibstore analyze {store}", err=True)
+        tell(f"run {imported.name}: {len(imported.epochs)} epochs, {stored} in {store}")
+        tell(f"next: ibstore analyze {store}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ibstore.cli.arguments import StoreArgument
+from ibstore.errors import DamagedError
 from ibstore.store.format.layout import size
 
 if TYPE_CHECKING:
@@ -22,19 +23,25 @@ def command(
 ) -> None:
     """Show layers, shapes, epochs, sizes (raw and stored) and the manifest of runs.
 
+    What is damaged is told after the rest, and exit is 1.
+
     **Example:** `ibstore info lab.zarr mnist-cnn-seed0`
     """
     from ibstore.store.reader import Store
 
     opened = Store.open(store)
-    runs = [opened.run(run)] if run else opened.runs()
+    listing = [opened.listed(run)] if run else opened.listing()
+    runs = [each.run for each in listing if each.run]
     if as_json:
         sys.stdout.write(json.dumps([_record(found) for found in runs], indent=2, ensure_ascii=False) + "\n")
-        return
-    count = len(opened.run_names())
-    sys.stdout.write(f"{store}: store format 1, {count} run{'s' if count != 1 else ''}\n")
-    for found in runs:
-        sys.stdout.write(_text(found))
+    else:
+        count = len(opened.run_names())
+        sys.stdout.write(f"{store}: store format 1, {count} run{'s' if count != 1 else ''}\n")
+        for found in runs:
+            sys.stdout.write(_text(found))
+    damage = [error for each in listing for error in each.damage]
+    if damage:
+        raise DamagedError("; ".join(map(str, damage)))
 
 
 def _record(run: "Run") -> dict[str, object]:

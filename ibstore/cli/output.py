@@ -80,8 +80,13 @@ def write(
         text = _text(frame, chosen, brief, context)
         sys.stdout.write(text if header or chosen is not Format.CSV else text.partition("\n")[2])
         return
+    save(out, _content(frame, chosen, brief, context))
+
+
+def save(out: Path, content: bytes) -> None:
+    """Write a file of the user's, whole or not at all; WriteError when that cannot be."""
     try:
-        put_file(out, _content(frame, chosen, brief, context))
+        put_file(out, content)
     except OSError as error:
         raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with --out") from error
 

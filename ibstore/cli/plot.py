@@ -18,7 +18,7 @@ from ibstore.cli.arguments import (
     chosen_waists,
 )
 from ibstore.cli.output import QuietOption, ResultsOption
-from ibstore.cli.progress import listening
+from ibstore.cli.progress import listening, tell
 
 NAME = "plot"
 
@@ -63,4 +63,4 @@ def command(
         )
     plots.draw(kind, table, out)
     if not quiet:
-        typer.echo(f"{out} drawn: {kind} of {', '.join(names)}", err=True)
+        tell(f"{out} drawn: {kind} of {', '.join(names)}")

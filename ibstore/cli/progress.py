@@ -1,5 +1,6 @@
 """Drawing the core's events: bars on a terminal, plain lines otherwise, nothing when quiet. All on stderr."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,14 @@ def _bars() -> Iterator[Emit]:
         yield emit
 
 
+def tell(line: str) -> None:
+    """Write a line to stderr; when whoever read it is gone, the work goes on without."""
+    try:
+        typer.echo(line, err=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
 def _lines() -> Emit:
     """A line for each tenth of a stage, so that a log stays readable."""
     last: dict[str, int] = {}
@@ -53,9 +62,9 @@ def _lines() -> Emit:
     def emit(event: Event) -> None:
         tenth = LINES * event.done // event.total if event.total else -1
         if event.is_notice:
-            typer.echo(event.detail, err=True)
+            tell(event.detail)
         elif not event.inner and last.get(event.stage) != tenth:
             last[event.stage] = tenth
-            typer.echo(f"{event.stage} {event.done}/{event.total} {event.detail}".rstrip(), err=True)
+            tell(f"{event.stage} {event.done}/{event.total} {event.detail}".rstrip())
 
     return emit

@@ -8,6 +8,7 @@ import typer
 from ibstore.cli.arguments import StoreArgument
 from ibstore.cli.output import FormatOption, OutOption, QuietOption, ResultsOption, write
 from ibstore.cli.progress import listening
+from ibstore.events import Event
 
 NAME = "query"
 
@@ -32,5 +33,7 @@ def command(
 
     text = sys.stdin.read() if sql == "-" else sql
     with listening(quiet) as emit:
-        table = Study(store, results).query(text, emit)
+        table = Study(store, results).query(
+            text, emit, damaged=lambda error: emit(Event("notice", detail=f"left out: {error}"))
+        )
     write(table, form, out)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ibstore.cli.arguments import StoreArgument
-from ibstore.cli.output import SUFFIXES, Format, FormatOption, OutOption, QuietOption, write
+from ibstore.cli.output import SUFFIXES, Format, FormatOption, OutOption, QuietOption, save, write
 from ibstore.cli.progress import listening
-from ibstore.store.places.disk import put_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,7 +41,7 @@ def command(
         write(_frame(report), form, out)
     else:
         text = _text(report) if chosen is Format.TABLE else json.dumps(report.dump(), ensure_ascii=False) + "\n"
-        sys.stdout.write(text) if out is None else put_file(out, text.encode())
+        sys.stdout.write(text) if out is None else save(out, text.encode())
     if not report.ok:
         raise typer.Exit(1)
 

@@ -98,10 +98,17 @@ def segments_of(storage: Storage, run: str, damaged: Callable[[DamagedError], No
             try:
                 found.append(_segment(storage, key, content))
             except DamagedError as error:
+                named = DamagedError(f"run {unescape(run.rpartition('/')[2])!r}, {_epoch(key)}: {error}")
                 if damaged is None:
-                    raise
-                damaged(error)
+                    raise named from None
+                damaged(named)
     return sorted(found, key=lambda segment: segment.record.epochs)
+
+
+def _epoch(key: str) -> str:
+    """Which segment the one at ``key`` is, for messages."""
+    name = key.rpartition("/")[2]
+    return f"epoch {int(name)}" if name.isdecimal() else f"segment {name!r}"
 
 
 def _segment(storage: Storage, key: str, content: bytes) -> "Segment":
@@ -291,11 +298,14 @@ class Store:
 
     def run_names(self) -> list[str]:
         """Names of the runs, in order; folders that ibstore did not make are passed over."""
+        return [name for name in self._nodes() if self.storage.has(f"runs/{escape(name)}/{RECORD}")]
+
+    def _nodes(self) -> list[str]:
+        """Names that folders of runs have, in order."""
         names = []
         for node in self.storage.folders("runs"):
             with contextlib.suppress(ValueError):
-                if self.storage.has(f"runs/{node}/{RECORD}"):
-                    names.append(unescape(node))
+                names.append(unescape(node))
         return sorted(names)
 
     def run(self, name: str) -> Run:
@@ -318,18 +328,31 @@ class Store:
 
     def listing(self) -> "list[Listed]":
         """All runs, in the order of their names, with what of each can be read: nothing damaged hides the rest."""
-        found = []
-        for name in self.run_names():
-            damage: list[DamagedError] = []
-            try:
-                run = self._find(name, damage.append)
-            except DamagedError as error:
-                found.append(Listed(name, None, (error,)))
-                continue
-            if run is not None:
-                _ = run.segments  # tells of their damage
-                found.append(Listed(name, run, tuple(damage)))
-        return found
+        return [found for name in self._nodes() if (found := self._listed(name)) is not None]
+
+    def listed(self, name: str) -> "Listed":
+        """What can be read of the run of that name."""
+        return self._listed(name) or Listed(name, self.run(name), ())
+
+    def _listed(self, name: str) -> "Listed | None":
+        damage: list[DamagedError] = []
+        try:
+            run = self._find(name, damage.append)
+        except DamagedError as error:
+            return Listed(name, None, (error,))
+        if run is None:
+            return self._lost(name)
+        _ = run.segments  # tells of their damage
+        return Listed(name, run, tuple(damage))
+
+    def _lost(self, name: str) -> "Listed | None":
+        """A run that has committed segments and no manifest, unless somebody is about to write or to remove it."""
+        key = f"runs/{escape(name)}"
+        if not segments_of(self.storage, key, lambda _: None) or holder_of(self.storage, f"{key}/{LEASE}"):
+            return None
+        where = self.storage.where(f"{key}/{RECORD}")
+        fact = "is missing, though epochs are committed below; restore it from a copy, or remove them with `ibstore rm`"
+        return Listed(name, None, (DamagedError(f"run {name!r}: {where} {fact}"),))
 
     def writers(self) -> dict[str, Holder]:
         """Who is writing which run at this moment, by the run's name."""
@@ -342,7 +365,10 @@ class Store:
 
     def _find(self, name: str, damaged: Callable[[DamagedError], None] | None = None) -> Run | None:
         key = f"runs/{escape(name)}"
-        manifest = manifest_of(self.storage, key)
+        try:
+            manifest = manifest_of(self.storage, key)
+        except DamagedError as error:
+            raise DamagedError(f"run {name!r}: {error}") from None
         return None if manifest is None else Run(self.storage, key, manifest, damaged)
 
 

@@ -1,6 +1,7 @@
 """Writing a segment: rows gathered into whole shards, every file noted, the commit record last."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,15 @@ class GroupFiles:
                 f"{self.storage.where(self.key)} is being written by another process; let one of them write it"
             ) from None
         self.written[path] = file_info(content)
+
+    def whole(self) -> bool:
+        """Whether every file that was written is there, to the byte."""
+        try:
+            return all(
+                file_info(self.storage.read(f"{self.key}/{path}")) == info for path, info in self.written.items()
+            )
+        except FileNotFoundError:
+            return False
 
     def put_all(self, path: str, files: Mapping[str, bytes]) -> None:
         """Write all files of the node at ``path``."""
@@ -155,8 +165,13 @@ class SegmentWriter:
         self._files = GroupFiles(storage, key)
         self._manifest, self._allowed, self._spread = manifest, allowed, spread
         self._arrays: dict[tuple[str, str], ArrayWriter] = {}
-        for split, ids in samples.items():
-            self._open_split(split, ids)
+        try:
+            for split, ids in samples.items():
+                self._open_split(split, ids)
+        except BaseException:
+            with suppress(StoreError):  # the error itself says more
+                self.discard()
+            raise
 
     def _open_split(self, split: SplitInfo, ids: NDArray[np.int64]) -> None:
         from ibstore.store.format.arrays import coordinate
@@ -228,12 +243,29 @@ class SegmentWriter:
             raise StoreError(
                 f"{self} was committed by another writer meanwhile; record under another run name"
             ) from None
+        self._check_still_allowed()
         return record
 
+    def _check_still_allowed(self) -> None:
+        """Return unless this process slept between its right and its record, and another took the run over.
+
+        Then a record whose files the other replaced is taken back; one whose files are whole stands.
+        """
+        try:
+            self._allowed()
+        except StoreError:
+            if not self._files.whole():
+                self._files.storage.remove(f"{self._files.key}/{RECORD}")
+            raise
+
     def discard(self) -> None:
-        """Remove what was written of epochs that will not be committed; a committed segment stays."""
+        """Remove what was written of epochs that will not be committed; a committed segment stays.
+
+        StoreError where another writer has taken the run over, whose segment it may be by now.
+        """
         storage, key = self._files.storage, self._files.key
         if not storage.has(f"{key}/{RECORD}"):
+            self._allowed()
             storage.remove_below(key)
 
     def __str__(self) -> str:

@@ -7,7 +7,6 @@ sweeps it.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -76,6 +75,7 @@ class RunWriter:
         self.states = States(self.storage, manifest.run)
         self._samples = {split: samples[split.name] for split in manifest.splits}
         self._emit = emit
+        self._begun: set[str] = set()
         self._lease: Lease | None = take_lease(self.storage, manifest.run)
         self._pool = ThreadPoolExecutor(THREADS)
         try:
@@ -140,7 +140,6 @@ class RunWriter:
             self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} (damaged)"))
             return
         if epochs and not replace:
-            self._sweep()
             raise RunExistsError(
                 f"run {self.manifest.run!r} is already in the store with {len(epochs)} epochs "
                 f"({reader.listed(epochs)}); choose another run name, go on with it with --resume (resume=True), or "
@@ -150,17 +149,27 @@ class RunWriter:
             self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} ({len(epochs)} epochs)"))
 
     def _sweep(self) -> None:
-        """Remove what a killed writer left of segments that were never committed."""
+        """Remove what a killed writer left of a segment that was never committed: it is behind all that were."""
         segments = f"{self._run}/segments"
-        for name in self.storage.folders(segments):
-            if not self.storage.has(f"{segments}/{name}/{RECORD}"):
-                self.storage.remove_below(f"{segments}/{name}")
+        names = sorted(self.storage.folders(segments))
+        committed = [name for name in names if self.storage.has(f"{segments}/{name}/{RECORD}")]
+        torn = [name for name in names if name not in committed]
+        for name in torn:
+            if committed and name < committed[-1]:
+                where = self.storage.where(f"{segments}/{name}/{RECORD}")
+                raise DamagedError(
+                    f"run {self.manifest.run!r}, epoch {int(name)}: {where} is missing, though later epochs are "
+                    "committed; restore it from a copy, or go on without that epoch after `ibstore repair`"
+                )
+        for name in torn:
+            self.storage.remove_below(f"{segments}/{name}")
+        for name in names:
             self.storage.sweep(f"{segments}/{name}")
         for key in (segments, self._run):
             self.storage.sweep(key)
 
     def segment(self, *epochs: int) -> SegmentWriter:
-        """Begin a segment; what an earlier attempt left of it is swept.
+        """Begin a segment; what this writer's earlier attempt left of it is swept.
 
         Raises
         ------
@@ -174,14 +183,11 @@ class RunWriter:
         key = f"{self._run}/segments/{segment_name(epochs[0])}"
         self._check_new(key, epochs)
         self._lease.check()
-        self.storage.remove_below(key)
+        if key in self._begun:  # never what another writer, who took over a moment ago, has there
+            self.storage.remove_below(key)
+        self._begun.add(key)
         allowed = self._lease.check
-        try:
-            return SegmentWriter(self.storage, key, epochs, self.manifest, self._samples, allowed, self._spread)
-        except BaseException:
-            with suppress(StoreError):  # the error itself says more
-                self.storage.remove_below(key)
-            raise
+        return SegmentWriter(self.storage, key, epochs, self.manifest, self._samples, allowed, self._spread)
 
     def _check_new(self, key: str, epochs: Sequence[int]) -> None:
         """Return when no epoch is committed, at ``key`` or in a segment that begins with another one."""

@@ -178,6 +178,7 @@ def test_a_run_that_exists_is_refused_before_training_and_replaced_by_force(stor
         ({"probe_batch": 0}, "give --probe-batch 1 or more"),
         ({"limit": 0}, "give --limit 1 or more"),
         ({"threads": 0}, "give --threads 1 or more"),
+        ({"threads": 100_000}, "give --threads 1024 at most"),
         ({"seed": -1}, "give --seed 0 or more"),
         ({"seed": 2**63}, "give --seed a number up to"),
         ({"lr": 0.0}, "give --lr a number above 0"),

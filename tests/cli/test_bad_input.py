@@ -1,6 +1,9 @@
 """Bad input gets one clear sentence with the next action, exit 2 for usage and 1 for the rest, and harms nothing."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,6 +176,7 @@ def test_interrupt_is_no_traceback(ibstore: Command, captured: Path, monkeypatch
 
     monkeypatch.setattr(Store, "open", interrupt)
     done = ibstore("ls", captured)
+    assert "interrupted; what was committed is whole" in done.err
     assert done.code == 130
     assert done.out == ""
 
@@ -211,14 +215,14 @@ def test_a_damaged_probe_set_is_not_built_upon(ibstore: Command, captured: Path,
     assert "again" not in ibstore("ls", store).out
 
 
-def test_a_refused_writer_sweeps_what_a_killed_one_left(ibstore: Command, captured: Path, tmp_path: Path) -> None:
+def test_a_refused_writer_removes_nothing(ibstore: Command, captured: Path, tmp_path: Path) -> None:
     store = copied(captured, tmp_path)
     torn = store / "runs/mnist-cnn-seed0/segments/0000000002/train/conv1"
     torn.mkdir(parents=True)
     done = ibstore("capture", "mnist-cnn", "--store", store, "--epochs", 0, "--limit", 200)
     assert done.code == FAILURE
     assert "0–1" in done.err
-    assert not torn.exists()
+    assert torn.exists()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "png"])
@@ -252,6 +256,7 @@ def test_more_analyze_usage(ibstore: Command, study: list[str], arguments: list[
         (("--memory", "-2GiB"), "is no size"),
         (("--memory", "95MiB"), "95 MiB of memory cannot be kept; give at least 768 MiB"),
         (("--threads", "0"), "threads is 0; give at least 1"),
+        (("--threads", "100000"), "threads is 100000; give at least 1, and 1024 at most"),
         (("--threads", "many"), "valid integer"),
     ],
 )
@@ -260,3 +265,69 @@ def test_what_cannot_be_granted(ibstore: Command, study: list[str], arguments: t
         done = ibstore("analyze", *study, *arguments, *more)
         assert done.code == USAGE
         assert told in done.err
+
+
+@pytest.fixture
+def damaged(captured: Path, tmp_path: Path) -> Path:
+    """A store whose run has a record of epoch 1 that cannot be read, and a whole run beside it."""
+    store = copied(captured, tmp_path)
+    shutil.copytree(store / "runs/mnist-cnn-seed0", store / "runs/whole")
+    record = store / "runs/whole/zarr.json"
+    from ibstore.store.format.schema import group, group_attributes
+
+    record.write_bytes(group(group_attributes(record.read_bytes()) | {"run": "whole"}))
+    (store / "runs/mnist-cnn-seed0/segments/0000000001/zarr.json").write_text("{")
+    return store
+
+
+def test_what_a_damaged_record_does_not_concern_is_analyzed(ibstore: Command, damaged: Path) -> None:
+    one = ibstore("analyze", damaged, "-q")
+    assert one.code == FAILURE
+    assert "run 'mnist-cnn-seed0', epoch 1: " in one.err
+    assert ibstore("analyze", damaged, "-q", "--epoch", 1).code == FAILURE
+    assert ibstore("analyze", damaged, "-q", "--epoch", 0).code == 0
+    assert ibstore("analyze", damaged, "-q", "--run", "whole").code == 0
+    over_run = ("-w", "r: *=identity | quantile(bins=2, per=run)")
+    assert "epoch 1: " in ibstore("analyze", damaged, "-q", "--epoch", 0, *over_run).err
+    assert ibstore("analyze", damaged, "-q", "--run", "whole", *over_run).code == 0
+
+
+def test_what_is_damaged_is_left_out_of_a_query_and_told(ibstore: Command, damaged: Path) -> None:
+    done = ibstore("query", damaged, "-f", "csv", "SELECT DISTINCT run, epoch FROM epochs ORDER BY ALL")
+    assert done.out.split() == ["run,epoch", "mnist-cnn-seed0,0", "whole,0", "whole,1"]
+    assert "left out: run 'mnist-cnn-seed0', epoch 1: " in done.err
+    (damaged / "runs/mnist-cnn-seed0/zarr.json").unlink()
+    done = ibstore("query", damaged, "-f", "csv", "SELECT run FROM runs")
+    assert done.out.split() == ["run", "whole"]
+    assert "left out: run 'mnist-cnn-seed0': " in done.err
+
+
+def test_info_tells_what_can_be_read_and_what_is_damaged(ibstore: Command, damaged: Path) -> None:
+    done = ibstore("info", damaged)
+    assert done.code == FAILURE
+    assert all(line in done.out for line in ("run mnist-cnn-seed0", "run whole", "epochs     0–1"))
+    assert "run 'mnist-cnn-seed0', epoch 1: " in done.err
+    assert ibstore("info", damaged, "whole").code == 0
+
+
+def test_a_report_that_cannot_be_written_is_told_by_its_own_name(ibstore: Command, captured: Path) -> None:
+    done = ibstore("verify", captured, "-q", "-o", captured / "no" / "such" / "report.json")
+    assert done.code == FAILURE
+    assert "no/such/report.json: No such file or directory; choose another path with --out" in done.err
+
+
+def test_a_training_goes_on_when_whoever_read_its_log_is_gone(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    store = tmp_path / "lab.zarr"
+    arguments = ("capture", "mnist-cnn", "--store", store, "--epochs", "2", "--limit", "100")
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "from ibstore.cli import main; main()", *arguments], stderr=write, check=False
+        )
+    finally:
+        os.close(write)
+    assert done.returncode == 0
+    from ibstore.store import Store
+
+    assert Store.open(store).run("mnist-cnn-seed0").epochs == [0, 1, 2]

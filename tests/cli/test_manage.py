@@ -151,7 +151,7 @@ def test_cp_of_a_damaged_run_names_the_file(ibstore: Command, store: Path, tmp_p
     (store / CONV / "c.0.0.0.0").unlink()
     done = ibstore("cp", store, tmp_path / "copy.zarr", "-q")
     assert done.code == 1
-    assert f"{store}/{CONV}/c.0.0.0.0 is missing; see what is whole with `ibstore verify {store}`" in done.err
+    assert f"{store}/{CONV}/c.0.0.0.0 is missing; see what is whole with `ibstore verify {store} --deep`" in done.err
 
 
 def test_merge(ibstore: Command, store: Path, tmp_path: Path) -> None:

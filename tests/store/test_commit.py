@@ -2,16 +2,19 @@
 
 import hashlib
 import json
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import xarray
 import zarr
 
-from ibstore.errors import StoreError, WriteError
+from ibstore.errors import DamagedError, RunExistsError, StoreError, WriteError
 from ibstore.store import ProbeSet, Store, create_store, write_probe_set
 from ibstore.store.places import disk
 from ibstore.store.places.disk import Disk
+from ibstore.store.upkeep.report import Kind
+from ibstore.store.upkeep.verify import verify
 
 from . import stores
 
@@ -289,3 +292,93 @@ def test_the_samples_of_a_probe_set_are_in_order_of_the_run(store):
     stores.write_run(store, stores.layers(), probe=probe)
     group = zarr.open_group(stores.segment_folder(store) / "train", mode="r")
     assert group["sample"][...].tolist() == [5, 3, 9, 1, 0, 7]
+
+
+# ---- a writer that slept between its right to write and its writing
+
+
+def taken_over(store, values):
+    """Another writer, for whom the one before is dead."""
+    (store / "runs" / "run0" / "lease.json").unlink()
+    return stores.open_writer(store, values, resume=True)
+
+
+def test_who_slept_before_it_began_a_segment_removes_nothing_of_another_s(store, monkeypatch):
+    mine, theirs = stores.layers(), stores.layers(seed=1)
+    with stores.open_writer(store, mine) as slept:
+        stores.write_epoch(slept, mine, 0)
+        with taken_over(store, theirs) as other:
+            stores.write_epoch(other, theirs, 1)
+        for check in ("_check_new", "_lease"):  # it looked before the other came
+            monkeypatch.setattr(slept, check, MagicMock())
+        with pytest.raises(StoreError, match="is being written by another process"):
+            slept.segment(1)
+    np.testing.assert_array_equal(stores.layer_values(store, "conv", 1), theirs["conv"][1])
+
+
+def asleep_once(segment):
+    """Let the right to write be there when it is first asked for: the process sleeps right afterwards."""
+    allowed, asked = segment._allowed, []
+    segment._allowed = lambda: allowed() if asked else asked.append(True)
+
+
+def test_a_record_over_another_s_files_is_taken_back(store):
+    mine, theirs = stores.layers(), stores.layers(seed=1)
+    with stores.open_writer(store, mine) as slept:
+        segment = stores.fill(slept.segment(0), mine, 0)
+        with taken_over(store, theirs) as other:
+            beside = stores.fill(other.segment(0), theirs, 0)
+            asleep_once(segment)
+            with pytest.raises(WriteError, match="was taken over by another writer"):
+                segment.commit()
+            assert Store.open(store).run("run0").epochs == []
+            beside.commit()
+    stores.assert_run(store, theirs, [0])
+    assert verify(store, deep=True).ok
+
+
+def test_a_record_whose_files_were_swept_is_taken_back(store):
+    values = stores.layers()
+    with stores.open_writer(store, values) as slept:
+        segment = stores.fill(slept.segment(0), values, 0)
+        with taken_over(store, values):
+            asleep_once(segment)
+            with pytest.raises(WriteError, match="was taken over by another writer"):
+                segment.commit()
+    assert Store.open(store).run("run0").epochs == []
+
+
+def test_a_record_that_landed_before_the_other_came_stands(store):
+    values = stores.layers()
+    with stores.open_writer(store, values) as slept:
+        segment = stores.fill(slept.segment(0), values, 0)
+        asleep_once(segment)
+        (store / "runs" / "run0" / "lease.json").unlink()
+        with pytest.raises(WriteError, match="was taken over by another writer"):
+            segment.commit()
+    stores.assert_run(store, values, [0])
+
+
+# ---- a record that was lost
+
+
+def test_a_lost_record_is_told_and_costs_nothing_more(store):
+    values = stores.layers(4)
+    stores.write_run(store, values)
+    record = stores.segment_folder(store, 1) / "zarr.json"
+    content = record.read_bytes()
+    record.unlink()
+    before = stores.tree(store)
+    with pytest.raises(
+        DamagedError,
+        match=r"run 'run0', epoch 1: .*zarr.json is missing, though later epochs are committed; rest",
+    ):
+        stores.open_writer(store, values, resume=True)
+    with pytest.raises(RunExistsError):
+        stores.open_writer(store, values)
+    assert stores.tree(store) == before
+    damage = verify(store).damage
+    assert [(found.run, found.epochs, found.kind) for found in damage] == [("run0", (1,), Kind.MISSING)]
+    record.write_bytes(content)
+    stores.assert_run(store, values, range(4))
+    assert verify(store, deep=True).ok

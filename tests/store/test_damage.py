@@ -436,3 +436,13 @@ def test_a_probe_set_that_is_altered_or_torn(store, array, file, read):
         assert str(caught.value).endswith("; restore it from a copy")
     path.write_bytes(whole)
     read(probe_of(store))
+
+
+def test_a_run_without_its_manifest_is_listed_as_damaged(store):
+    stores.write_run(store, VALUES, run="whole")
+    (store / "runs" / "run0" / "zarr.json").unlink()
+    lost, whole = Store.open(store).listing()
+    assert (lost.name, lost.run, whole.name, whole.damage) == ("run0", None, "whole", ())
+    [error] = lost.damage
+    assert "run 'run0': " in str(error)
+    assert "is missing, though epochs are committed below; restore it from a copy" in str(error)

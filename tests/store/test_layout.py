@@ -9,9 +9,8 @@ BUDGETS = st.integers(1, SHARD_BYTES)
 
 
 @given(SAMPLE_BYTES, SAMPLES, BUDGETS)
-def test_a_shard_is_a_multiple_of_a_chunk_and_a_chunk_a_power_of_two(sample_bytes, samples, budget):
+def test_a_shard_is_a_multiple_of_a_chunk(sample_bytes, samples, budget):
     layout = plan(sample_bytes, samples, budget)
-    assert layout.chunk.bit_count() == 1
     assert layout.shard % layout.chunk == 0
     assert layout.shard >= layout.chunk
 
@@ -26,14 +25,22 @@ def test_sizes_are_within_bounds_unless_a_single_sample_is_not(sample_bytes, sam
 @given(SAMPLE_BYTES, SAMPLES, BUDGETS)
 def test_nothing_is_larger_than_the_samples_need(sample_bytes, samples, budget):
     layout = plan(sample_bytes, samples, budget)
-    assert layout.chunk < 2 * samples
+    assert layout.chunk <= samples
     assert layout.shard < samples + layout.chunk
 
 
+@given(SAMPLE_BYTES, SAMPLES, BUDGETS)
+def test_chunks_are_so_even_that_next_to_nothing_is_padding(sample_bytes, samples, budget):
+    layout = plan(sample_bytes, samples, budget)
+    chunks = -(-samples // layout.chunk)
+    assert chunks * layout.chunk - samples < chunks
+
+
 @given(st.integers(1, 200 << 20), SAMPLES)
-def test_a_larger_piece_would_not_fit(sample_bytes, samples):
+def test_fewer_chunks_would_not_fit(sample_bytes, samples):
     layout = plan(sample_bytes, samples)
-    assert 2 * layout.chunk * sample_bytes > CHUNK_BYTES or layout.chunk >= samples
+    chunks = -(-samples // layout.chunk)
+    assert chunks == 1 or 2 * -(-samples // (chunks - 1)) * sample_bytes > CHUNK_BYTES
     assert (layout.shard + layout.chunk) * sample_bytes > SHARD_BYTES or layout.shard >= samples
 
 

@@ -90,6 +90,7 @@ def test_who_is_elsewhere_is_alive_while_it_renews(space):
     assert replace(far(SECONDS - 5), space=space).alive()
     assert not replace(far(SECONDS + 1), space=space).alive()
     assert replace(far(-5), space=space).alive()  # its clock is ahead
+    assert not replace(far(-86_400), space=space).alive()  # so far that nobody could wait for it
 
 
 def test_where_processes_have_no_place_the_clock_decides(monkeypatch):

@@ -154,3 +154,12 @@ def test_a_probe_set_that_may_be_on_its_way_stays(store):
     (store / "runs/begun/lease.json").write_bytes(Holder.here().dump())
     assert repair(store, leftovers) == []
     assert torn.is_dir()
+
+
+def test_a_link_to_a_folder_goes_and_what_it_leads_to_stays(store, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "theirs").touch()
+    (store / "link").symlink_to(tmp_path / "elsewhere")
+    assert repaired(store) == ["link"]
+    assert verify(store).ok
+    assert (tmp_path / "elsewhere" / "theirs").exists()

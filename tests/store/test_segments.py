@@ -207,7 +207,7 @@ def test_levels_reach_the_codec(tmp_path):
 
 def test_chunks_are_no_larger_than_was_asked(tmp_path):
     values = {"wide": np.random.default_rng(0).normal(size=(1, stores.SAMPLES, 200)).astype("f4")}  # 800 B a sample
-    for chunk_bytes, samples in ((1024, 1), (1600, 2), (CHUNK_BYTES, 8)):
+    for chunk_bytes, samples in ((1024, 1), (1600, 2), (CHUNK_BYTES, stores.SAMPLES)):
         store = tmp_path / f"{chunk_bytes}.zarr"
         stores.write_run(store, values, chunk_bytes=chunk_bytes)
         assert zarr.open_array(stores.segment_folder(store) / "train" / "wide", mode="r").chunks == (1, samples, 200)

@@ -6,9 +6,11 @@ few files. Sizes are bytes before compression.
 >>> plan(sample_bytes=12544, samples=60_000)  # conv1: 16 x 14 x 14 float32
 Layout(chunk=256, shard=2560)
 >>> plan(sample_bytes=40, samples=60_000)     # out: 10 float32
-Layout(chunk=65536, shard=65536)
+Layout(chunk=60000, shard=60000)
 >>> plan(sample_bytes=40, samples=100)
-Layout(chunk=128, shard=128)
+Layout(chunk=100, shard=100)
+>>> plan(sample_bytes=12544, samples=300)     # two chunks of 256 would be padded to 512
+Layout(chunk=150, shard=300)
 """
 
 from dataclasses import dataclass
@@ -34,12 +36,13 @@ class Layout:
 def plan(sample_bytes: int, samples: int, shard_bytes: int = SHARD_BYTES, chunk_bytes: int = CHUNK_BYTES) -> Layout:
     """Layout of an array of ``samples`` rows of ``sample_bytes`` bytes each.
 
-    A chunk is the largest power of two of samples within ``chunk_bytes`` and ``shard_bytes`` (at least one
-    sample), no longer than the array needs. A shard is as many chunks as fit in ``shard_bytes`` (at least one).
+    Chunks are as few as the largest power of two of samples within ``chunk_bytes`` and ``shard_bytes`` allows (at
+    least one sample), and as even as can be: the last one is stored padded to their length. A shard is as many chunks
+    as fit in ``shard_bytes`` (at least one).
     """
-    fitting = max(1, min(chunk_bytes, shard_bytes) // max(1, sample_bytes))
-    chunk = min(_floor_power_of_two(fitting), _ceil_power_of_two(max(1, samples)))
-    chunks_needed = -(-samples // chunk)
+    largest = _floor_power_of_two(max(1, min(chunk_bytes, shard_bytes) // max(1, sample_bytes)))
+    chunks_needed = max(1, -(-samples // largest))
+    chunk = max(1, -(-samples // chunks_needed))
     chunks_fitting = max(1, shard_bytes // (chunk * max(1, sample_bytes)))
     return Layout(chunk, chunk * max(1, min(chunks_needed, chunks_fitting)))
 
@@ -81,7 +84,3 @@ def size(count: int) -> str:
 
 def _floor_power_of_two(value: int) -> int:
     return 1 << (value.bit_length() - 1)
-
-
-def _ceil_power_of_two(value: int) -> int:
-    return 1 << (value - 1).bit_length()

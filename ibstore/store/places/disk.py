@@ -127,10 +127,12 @@ class Disk(Storage):
             sync(path.parent)
 
     def remove_below(self, key: str) -> None:
-        """Remove a folder with all below it."""
+        """Remove a folder with all below it; of a link to one, the link."""
         path = self.root / key
         with write_errors(path):
-            if path.is_dir() and not path.is_symlink():
+            if path.is_symlink():
+                path.unlink()
+            elif path.is_dir():
                 shutil.rmtree(path)
 
     def remove_empty(self) -> None:

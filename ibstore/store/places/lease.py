@@ -1,7 +1,8 @@
 """A writer's lease on a run: while it lives no other writer is let in, and one that died blocks nobody for long.
 
 The lease is a small file, put only if absent, that its holder renews. A holder on this machine is alive as long
-as its process is, however long it slept; one elsewhere is dead when it has not renewed for `SECONDS`. A dead
+as its process is, however long it slept; one elsewhere is dead when it has not renewed for `SECONDS`, or says that it
+will have, on a clock so far ahead. A dead
 holder's lease is swapped for one's own: of several who try, one succeeds. Even a lease that was lost to another
 by mistake costs no committed data: a segment's record is put only if absent, by who still holds the lease.
 """
@@ -75,7 +76,7 @@ class Holder:
         """Whether it may still write."""
         if self.space and self.space == _space():
             return _started(self.pid) == self.started
-        return time.time() - self.renewed < SECONDS
+        return abs(time.time() - self.renewed) < SECONDS  # a clock that ran ahead blocks nobody until then
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"

@@ -227,6 +227,6 @@ def _read(storage: Storage, key: str) -> bytes:
 
 def _damaged(storage: Storage, key: str, fact: str) -> DamagedError:
     return DamagedError(
-        f"{storage.where(key)} {fact}; see what is whole with `ibstore verify {storage.location}`, and copy other runs "
-        "with --run"
+        f"{storage.where(key)} {fact}; see what is whole with `ibstore verify {storage.location} --deep`, and copy "
+        "other runs with --run"
     )

@@ -128,6 +128,7 @@ def find_run(storage: Storage, node: str) -> FoundRun:
     if described or segments:
         findings += _constant(storage, f"{key}/segments", inner, group({}), name)
     findings += _order(storage, name, segments)
+    findings += _lost_records(storage, name, folders, segments)
     if segments and not described and not live:
         findings.append(_lost_manifest(storage, name, key))
     return FoundRun(name, key, live, described, manifest, tuple(segments), tuple(folders), tuple(findings))
@@ -206,6 +207,22 @@ def _constant(
     kind = Kind.MISSING if content is None else Kind.RECORD
     fact = "is missing" if content is None else "is not what was written"
     return [Finding(kind, record, f"{storage.where(record)} {fact}; {CONSTANT}", run)]
+
+
+def _lost_records(
+    storage: Storage, run: str, folders: Sequence[str], segments: Sequence[FoundSegment]
+) -> Iterator[Finding]:
+    """Segments without a record before one that has one: a killed writer leaves such a folder behind all others."""
+    committed = {segment.key for segment in segments}
+    for key in folders:
+        name = key.rpartition("/")[2]
+        if key not in committed and name.isdecimal() and any(key < other for other in committed):
+            record = f"{key}/{RECORD}"
+            message = (
+                f"run {run!r}, epoch {int(name)}: {storage.where(record)} is missing, though later epochs are "
+                f"committed; {COPY}"
+            )
+            yield Finding(Kind.MISSING, record, message, run, (int(name),))
 
 
 def _lost_manifest(storage: Storage, name: str, key: str) -> Finding:
