@@ -8,6 +8,7 @@ last bit; what is complete must be the same as an undisturbed run, and leave not
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,10 @@ PER_CLASS = 25
 EPOCH_BYTES = 4 * (3136 + 1568 + 10) * LIMIT
 MODES = {"one epoch a segment": EPOCH_BYTES, "three epochs a segment": 3 * EPOCH_BYTES}
 """Bytes of a segment by what that means."""
+
+UNHEARD = 255
+"""The exit code that multiprocessing makes up when another thread, which started a child at that moment, heard the true
+one: it reaps whatever child has ended."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Killer:
         assert len({repr(whole.epochs) for whole in self.whole.values()}) == 1, "modes differ in segments alone"
 
     def _run(self, store: Path, mode: str, seconds: float | None) -> int:
-        """Capture, and kill it after ``seconds``; its exit code."""
+        """Capture, and kill it after ``seconds``; its exit code, negative where it may have been killed."""
         arguments = (str(store), str(self._rows), self._epochs, MODES[mode])
         child = self._context.Process(target=capture, args=arguments)
         child.start()
@@ -119,7 +124,7 @@ class Killer:
         child.join()
         code = child.exitcode
         assert code is not None
-        return code
+        return -signal.SIGKILL if code == UNHEARD else code
 
     def chain(self, number: int, most: int | None = None) -> Tally:
         """Begin a run and kill it until it is complete, which it must be after ``most`` kills."""
