@@ -1,6 +1,10 @@
-"""Doing a plan: each scan read once for all its waists, its keys counted, the parts kept."""
+"""Doing a plan: each scan read once for all its waists, its keys counted, the parts kept.
+
+While one scan reads, the keys of the one before are counted and kept.
+"""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +33,12 @@ def compute(scans: Sequence[Scan], parts: Parts, budget: Budget, emit: Emit) -> 
 
     for task in {(task.split.data, task.waist.x): task for each in scans for task in each.tasks}.values():
         _input_source(task, budget.threads).form(task.waist.x)  # refuses what does not fit before anything is computed
-    with KeyCounter(budget.counting, budget.threads) as counter:
-        engine = _Engine(scans, counter, parts, budget)
+    with KeyCounter(budget.counting, budget.threads) as counter, ThreadPoolExecutor(1) as beside:
+        engine = _Engine(scans, counter, parts, budget, beside)
         for done, each in enumerate(scans):
             emit(Event("analyze", done, len(scans), _title(each)))
             engine.do(each)
+        engine.settle()
         emit(Event("analyze", len(scans), len(scans)))
 
 
@@ -45,8 +50,12 @@ def _title(each: Scan) -> str:
 class _Engine:
     """What is carried from scan to scan: the input that is loaded, edges over a run, which parts are there."""
 
-    def __init__(self, scans: Sequence[Scan], counter: "KeyCounter", parts: Parts, budget: Budget) -> None:
-        self._counter, self._parts, self._budget = counter, parts, budget
+    def __init__(
+        self, scans: Sequence[Scan], counter: "KeyCounter", parts: Parts, budget: Budget, beside: ThreadPoolExecutor
+    ) -> None:
+        self._counter, self._parts, self._budget, self._beside = counter, parts, budget, beside
+        self._pending: Future[None] | None = None
+        self._count = 0
         self._inputs: dict[str, dict[Recipe, str]] = {}
         for task in (task for each in scans for task in each.tasks):
             names = self._inputs.setdefault(task.split.data, {})
@@ -58,11 +67,12 @@ class _Engine:
         self._fitted: tuple[tuple[str, ...], dict[Recipe, Edges]] = (), {}
 
     def do(self, each: Scan) -> None:
-        """Read, count, keep."""
+        """Read, and leave the keys to be counted and kept while the next scan reads."""
         task = each.tasks[0]
         if task.split.data != self._loaded:
             self._load(task)
-        names = {recipe: f"t{number}" for number, recipe in enumerate(each.recipes)}
+        self._count += 1
+        names = {recipe: f"t{self._count}_{number}" for number, recipe in enumerate(each.recipes)}
         epochs = task.segment.record.epochs
         over_run = self._edges_over_run(each)
         scan(
@@ -72,12 +82,23 @@ class _Engine:
             held=each.held,
             threads=each.threads,
         )
+        self.settle()
+        self._pending = self._beside.submit(self._keep_all, each, names)
+
+    def settle(self) -> None:
+        """Wait until what was read is counted and kept."""
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+    def _keep_all(self, each: Scan, names: dict[Recipe, str]) -> None:
         for recipe, name in names.items():
             self._keep([task for task in each.tasks if task.recipe == recipe], name)
             self._counter.drop(name)
 
     def _load(self, task: Task) -> None:
         """Give the counter a probe set: samples, labels, and the input under every recipe that a waist has for it."""
+        self.settle()
         probe, names = task.run.probe(task.split), self._inputs[task.split.data]
         labels = probe.labels()
         self._labelled = labels is not None

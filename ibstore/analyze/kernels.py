@@ -86,15 +86,16 @@ def pool(values: NDArray[Any], window: tuple[int, int, int], adding: bool, out: 
     Whole lines are combined before neighbours in a line are; a window that has NaN gives NaN.
     """
     deep, high, wide = window
-    line = np.empty(values.shape[3], out.dtype)
+    line = np.empty(out.shape[3] * wide, out.dtype)
     for row in range(out.shape[0]):
         for channel in range(out.shape[1]):
             for place in range(out.shape[2]):
-                line[:] = values[row, channel * deep, place * high]
+                for unit in range(len(line)):
+                    line[unit] = values[row, channel * deep, place * high, unit]
                 for inner in range(1, deep * high):
-                    other = values[row, channel * deep + inner // high, place * high + inner % high]
+                    other, shift = channel * deep + inner // high, place * high + inner % high
                     for unit in range(len(line)):
-                        line[unit] = _combined(line[unit], other[unit], adding)
+                        line[unit] = _combined(line[unit], values[row, other, shift, unit], adding)
                 for unit in range(out.shape[3]):
                     found = line[unit * wide]
                     for inner in range(1, wide):

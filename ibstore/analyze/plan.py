@@ -174,7 +174,7 @@ class Scan:
         """About the most memory that the process will take."""
         flight = self.threads * self.bytes_in_flight
         fitting = self.sizes.epochs * sum(self.fits.values())
-        counting = min(self.budget.counting, 4 * self.key_bytes)
+        counting = min(self.budget.counting, 8 * self.key_bytes)  # the scan's before are counted beside it
         return BASE + flight + fitting + self.held_bytes + counting
 
     @property

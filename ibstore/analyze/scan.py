@@ -28,7 +28,7 @@ Work = Callable[[int, int, Block], Any]
 Sink = Callable[[Recipe, int, int, Packed], None]
 """Told of keys: recipe, position of the epoch, first sample, (sample, byte)."""
 
-SLICE_BYTES: Final = 4 << 20
+SLICE_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -158,14 +158,14 @@ class _Passes:
         """Reduce a block once for each reduction, and show it to whoever wants it; in any thread."""
         found: dict[_Key, Any] = {}
         kept = {}
-        for call, keys in stored.items():
-            recipes = [key[0] for key in keys]
-            reduced = _reduced(recipes[0], block)
-            if not all(map(takes_nan, recipes)):
-                refuse_nan(reduced, self.source.names[epoch], self.source.remedy)
+        for call, values in _reduced({call: keys[0][0] for call, keys in stored.items()}, block).items():
+            keys = stored[call]
+            if not all(takes_nan(key[0]) for key in keys):
+                refuse_nan(values, self.source.names[epoch], self.source.remedy)
+            held = _Held(epoch, start, values)
             if call in self.held:
-                kept[call] = _Held(epoch, start, reduced)
-            found |= self._look(keys, _Held(epoch, start, reduced))
+                kept[call] = held
+            found |= self._look(keys, held)
         return _Shown(epoch, start, found), kept
 
     def _look_again(self, keys: list[_Key], held: "_Held") -> "_Shown":
@@ -230,16 +230,15 @@ def give_back() -> None:
         trim(0)
 
 
-def _reduced(recipe: Recipe, block: Block) -> Block:
-    """Reduce a few samples at a time: what is written in between stays in the processor's cache."""
+def _reduced(recipes: Mapping[Call, Recipe], block: Block) -> dict[Call, Block]:
+    """A block under each reduction, a few samples at a time: what all of them read stays in the processor's cache."""
+    views = [call for call, recipe in recipes.items() if np.may_share_memory(recipe.reduce(block[:1]), block)]
+    found = {call: recipes[call].reduce(block) for call in views}  # as of identity
     rows = max(1, SLICE_BYTES * len(block) // max(1, block.nbytes))
-    first = recipe.reduce(block[:rows])
-    if rows >= len(block):
-        return first
-    if np.shares_memory(first, block):  # a view, as of identity
-        return recipe.reduce(block)
-    out = np.empty((len(block), *first.shape[1:]), first.dtype)
-    out[: len(first)] = first
-    for start in range(rows, len(block), rows):
-        out[start : start + rows] = recipe.reduce(block[start : start + rows])
-    return out
+    for start in range(0, len(block), rows):
+        for call in recipes.keys() - views:
+            values = recipes[call].reduce(block[start : start + rows])
+            if call not in found:
+                found[call] = np.empty((len(block), *values.shape[1:]), values.dtype)
+            found[call][start : start + rows] = values
+    return found

@@ -6,12 +6,14 @@ by its SHA-256, and a digest that stood for two patterns would be seen and refus
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from itertools import pairwise
 from pathlib import Path
+from threading import RLock
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import duckdb
 import numpy as np
@@ -25,9 +27,23 @@ from ibstore.errors import IbstoreError, WriteError
 
 KEY_BYTES: Final = 32
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 Counts = dict[str, CountsOfCounts]
 Block = tuple[int | None, int, Packed]
 """Epoch, first row, and the keys of some samples from there on."""
+
+
+def _one_at_a_time(method: "Callable[Concatenate[KeyCounter, P], R]") -> "Callable[Concatenate[KeyCounter, P], R]":
+    """Let one thread after another ask DuckDB: it has one connection, and names are registered there."""
+
+    @wraps(method)
+    def alone(self: "KeyCounter", /, *arguments: P.args, **options: P.kwargs) -> R:
+        with self._asking:
+            return method(self, *arguments, **options)
+
+    return alone
 
 
 @dataclass
@@ -42,6 +58,8 @@ class _Keys:
 
 class KeyCounter:
     """Counts patterns of layers against those of the input and the labels.
+
+    A thread may give keys while another has those of other variables counted.
 
     Parameters
     ----------
@@ -63,6 +81,7 @@ class KeyCounter:
                 "preserve_insertion_order": "false",
             }
         )
+        self._asking = RLock()  # held by the thread that asks DuckDB
         self._keys: dict[str, _Keys] = {}
         self._columns: dict[str, Any] = {}
         self._marginals: dict[str, CountsOfCounts] = {}
@@ -82,9 +101,15 @@ class KeyCounter:
         mine.wide = keys.shape[1] > KEY_BYTES
         mine.blocks.append((epoch, start, keys))
         mine.bytes += keys.nbytes
-        if sum(each.bytes for each in self._keys.values()) > self._room:
-            self._put_down(max(self._keys, key=lambda other: self._keys[other].bytes))
+        if sum(each.bytes for each in list(self._keys.values())) > self._room:
+            self._make_room()
 
+    @_one_at_a_time
+    def _make_room(self) -> None:
+        """Put the largest variable's keys down."""
+        self._put_down(max(self._keys, key=lambda name: self._keys[name].bytes))
+
+    @_one_at_a_time
     def name_inputs(self, name: str) -> None:
         """Make the keys of ``name`` a column that others are counted with: the first row that shows a pattern names it.
 
@@ -101,6 +126,7 @@ class KeyCounter:
         ).fetchnumpy()
         self._columns[name] = pa.array(np.asarray(named["first"], np.int64))
 
+    @_one_at_a_time
     def counts(self, name: str, inputs: Sequence[str]) -> dict[str, dict[int, Counts]]:
         """Counts of counts of x, y, t, xt and ty, by input and epoch: a few group-bys for all epochs.
 
@@ -132,6 +158,7 @@ class KeyCounter:
         alone = self._marginals[x]
         return {"x": alone, "y": self._marginals["y"], "t": own["t"], "xt": own.get(x, alone), "ty": own["ty"]}
 
+    @_one_at_a_time
     def patterns(self, name: str, columns: dict[str, str]) -> bytes:
         """Keys of a variable as Parquet: the constant text ``columns``, then epoch, sample and key."""
         source = self._source(name)
@@ -153,10 +180,12 @@ class KeyCounter:
         finally:
             path.unlink()
 
+    @_one_at_a_time
     def drop(self, name: str) -> None:
         """Forget a variable's keys; as a column of others an input stays."""
         if self._keys.pop(name).spilled:
             self._run(f"DROP TABLE put_{name}")
+        self._db.unregister(f"held_{name}")
 
     def _source(self, name: str) -> str:
         """What the variable's keys are called in SQL: (epoch, row, sample, y, named inputs …, key)."""
