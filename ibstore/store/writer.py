@@ -19,7 +19,7 @@ from ibstore.events import Emit, Event, ignore
 from ibstore.store import reader
 from ibstore.store.committed import THREADS
 from ibstore.store.create import create_store, write_probe_set
-from ibstore.store.format.names import escape, segment_name
+from ibstore.store.format.names import escape, segment_name, without_record
 from ibstore.store.format.probe import ProbeSet
 from ibstore.store.format.schema import Manifest, SegmentRecord, group, group_attributes
 from ibstore.store.places import RECORD, Storage
@@ -153,17 +153,15 @@ class RunWriter:
         segments = f"{self._run}/segments"
         names = sorted(self.storage.folders(segments))
         committed = [name for name in names if self.storage.has(f"{segments}/{name}/{RECORD}")]
-        torn = [name for name in names if name not in committed]
-        for name in torn:
-            if committed and name < committed[-1]:
-                where = self.storage.where(f"{segments}/{name}/{RECORD}")
-                raise DamagedError(
-                    f"run {self.manifest.run!r}, epoch {int(name)}: {where} is missing, though later epochs are "
-                    "committed; restore it from a copy, or go on without that epoch after `ibstore repair`"
-                )
-        for name in torn:
-            self.storage.remove_below(f"{segments}/{name}")
+        for name in without_record(names, committed):
+            where = self.storage.where(f"{segments}/{name}/{RECORD}")
+            raise DamagedError(
+                f"run {self.manifest.run!r}, epoch {int(name)}: {where} is missing, though later epochs are "
+                "committed; restore it from a copy, or go on without that epoch after `ibstore repair`"
+            )
         for name in names:
+            if name not in committed:
+                self.storage.remove_below(f"{segments}/{name}")
             self.storage.sweep(f"{segments}/{name}")
         for key in (segments, self._run):
             self.storage.sweep(key)

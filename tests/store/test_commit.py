@@ -382,3 +382,12 @@ def test_a_lost_record_is_told_and_costs_nothing_more(store):
     record.write_bytes(content)
     stores.assert_run(store, values, range(4))
     assert verify(store, deep=True).ok
+
+
+@pytest.mark.parametrize("name", [".hidden", "0", "notes"])
+def test_a_stranger_s_folder_among_the_segments_is_no_lost_record(store, name):
+    values = stores.layers()
+    stores.write_run(store, values)
+    (store / "runs" / "run0" / "segments" / name).mkdir()
+    with stores.open_writer(store, values, resume=True) as writer:
+        assert writer.epochs == [0, 1]

@@ -5,12 +5,16 @@ stand (``.``, ``..``, a coordinate's name, ``zarr.json``, a leading dot) have th
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from ibstore.errors import UsageError
 
 RESERVED: Final = frozenset({"", ".", "..", "epoch", "sample", "zarr.json", "c"})
 EPOCH_DIGITS: Final = 10
+SEGMENT: Final = re.compile(rf"\d{{{EPOCH_DIGITS}}}")
+"""What `segment_name` gives."""
+
 LAST_EPOCH: Final = 10**EPOCH_DIGITS - 1
 """The largest number that an epoch can have: segments are named after their first one, in so many digits."""
 MAX_BYTES: Final = 200  # file systems end at 255; zarr and temporary names add to it
@@ -76,3 +80,16 @@ def segment_name(epoch: int) -> str:
     '0000000007'
     """
     return f"{epoch:0{EPOCH_DIGITS}d}"
+
+
+def without_record(names: Iterable[str], committed: Iterable[str]) -> list[str]:
+    """Of segments' names those that had a record once: one behind them has.
+
+    A killed writer leaves only what is behind all that is committed.
+
+    >>> without_record(["0000000000", "0000000001", "0000000002", "0000000003", ".notes"], ["0000000000", "0000000002"])
+    ['0000000001']
+    """
+    known = set(committed)
+    last = max(filter(SEGMENT.fullmatch, known), default="")
+    return [name for name in names if SEGMENT.fullmatch(name) and name not in known and name < last]

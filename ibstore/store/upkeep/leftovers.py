@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ibstore.store.format.layout import size
-from ibstore.store.format.names import EPOCH_DIGITS, unescape
+from ibstore.store.format.names import SEGMENT, unescape
 from ibstore.store.format.schema import DIGEST_CHARACTERS
 from ibstore.store.places import RECORD, Storage
 from ibstore.store.places.disk import PARTIAL
@@ -18,7 +18,6 @@ from ibstore.store.upkeep.report import Finding, Kind
 from ibstore.store.upkeep.survey import FoundProbeSet, FoundRun, is_node
 
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
-_SEGMENT: Final = re.compile(rf"\d{{{EPOCH_DIGITS}}}")
 
 
 def unnamed(
@@ -122,7 +121,7 @@ def _kind(key: str, *, is_file: bool) -> tuple[Kind, str]:
             return Kind.LEASE, "the lease of a writer that is dead"
         case ["runs", node] if is_node(node) and not is_file:
             return Kind.TORN, "a run that was never committed"
-        case ["runs", _, "segments", name] if _SEGMENT.fullmatch(name) and not is_file:
+        case ["runs", _, "segments", name] if SEGMENT.fullmatch(name) and not is_file:
             return Kind.TORN, "a segment that was never committed"
         case ["data", digest] if _DIGEST.fullmatch(digest) and not is_file:
             return Kind.TORN, "a probe set that was never committed"
@@ -135,6 +134,6 @@ def _place(key: str, *, is_file: bool) -> tuple[str | None, tuple[int, ...]]:
     if parts[0] != "runs" or len(parts) == 1 or (len(parts) == 2 and is_file) or not is_node(parts[1]):  # noqa: PLR2004
         return None, ()
     match parts[2:]:
-        case ["segments", name, *_] if _SEGMENT.fullmatch(name):
+        case ["segments", name, *_] if SEGMENT.fullmatch(name):
             return unescape(parts[1]), (int(name),)
     return unescape(parts[1]), ()

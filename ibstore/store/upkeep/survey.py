@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from ibstore.errors import StoreError
 from ibstore.store import reader
-from ibstore.store.format.names import escape, segment_name, unescape
+from ibstore.store.format.names import escape, segment_name, unescape, without_record
 from ibstore.store.format.schema import (
     CHECKSUM,
     FORMAT,
@@ -213,16 +213,14 @@ def _lost_records(
     storage: Storage, run: str, folders: Sequence[str], segments: Sequence[FoundSegment]
 ) -> Iterator[Finding]:
     """Segments without a record before one that has one: a killed writer leaves such a folder behind all others."""
-    committed = {segment.key for segment in segments}
-    for key in folders:
-        name = key.rpartition("/")[2]
-        if key not in committed and name.isdecimal() and any(key < other for other in committed):
-            record = f"{key}/{RECORD}"
-            message = (
-                f"run {run!r}, epoch {int(name)}: {storage.where(record)} is missing, though later epochs are "
-                f"committed; {COPY}"
-            )
-            yield Finding(Kind.MISSING, record, message, run, (int(name),))
+    by_name = {key.rpartition("/")[2]: key for key in folders}
+    for name in without_record(by_name, (segment.key.rpartition("/")[2] for segment in segments)):
+        record = f"{by_name[name]}/{RECORD}"
+        message = (
+            f"run {run!r}, epoch {int(name)}: {storage.where(record)} is missing, though later epochs are "
+            f"committed; {COPY}"
+        )
+        yield Finding(Kind.MISSING, record, message, run, (int(name),))
 
 
 def _lost_manifest(storage: Storage, name: str, key: str) -> Finding:
