@@ -139,11 +139,16 @@ class Scan:
         share = min(1.0, self._free / 2 / total) if total else 1.0
         return {recipe: int(size * share) for recipe, size in wanted.items()}
 
+    @property
+    def fit_bytes(self) -> int:
+        """Bytes that fitting all epochs may take."""
+        return self.sizes.epochs * sum(self.fits.values())
+
     @cached_property
     def held(self) -> frozenset[Call]:
         """Reductions whose values are kept between passes, the smallest first, as far as there is room."""
         fitted = {recipe.reduction: self.forms[recipe].bytes * self.sizes.epochs for recipe in self.fits}
-        free = self._free - self.sizes.epochs * sum(self.fits.values())
+        free = self._free - self.fit_bytes
         held = set()
         for call, size in sorted(fitted.items(), key=lambda item: (item[1], str(item[0]))):
             if size <= free:
@@ -172,16 +177,18 @@ class Scan:
     @property
     def peak_bytes(self) -> int:
         """About the most memory that the process will take."""
-        flight = self.threads * self.bytes_in_flight
-        fitting = self.sizes.epochs * sum(self.fits.values())
         counting = min(self.budget.counting, 8 * self.key_bytes)  # the scan's before are counted beside it
-        return BASE + flight + fitting + self.held_bytes + counting
+        return BASE + self._flight + self.fit_bytes + self.held_bytes + counting
 
     @property
     def _free(self) -> int:
         """What is left for fitting and keeping."""
-        flight = self.threads * self.bytes_in_flight
-        return max(LEAST_FREE, self.budget.memory - BASE - self.budget.counting - flight)
+        return max(LEAST_FREE, self.budget.memory - BASE - self.budget.counting - self._flight)
+
+    @property
+    def _flight(self) -> int:
+        """Bytes of all blocks that are worked on at one time."""
+        return self.threads * self.bytes_in_flight
 
 
 def key_bytes(recipe: Recipe, form: Form) -> int:
@@ -244,7 +251,7 @@ def explained(scans: Sequence[Scan]) -> "pl.DataFrame":
             "stored_bytes": scan.sizes.stored_bytes,
             "passes": scan.passes,
             "held_bytes": scan.held_bytes,
-            "fit_bytes": scan.sizes.epochs * sum(scan.fits.values()),
+            "fit_bytes": scan.fit_bytes,
             "key_bytes": scan.key_bytes,
             "threads": scan.threads,
             "peak_bytes": scan.peak_bytes,

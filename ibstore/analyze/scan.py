@@ -89,8 +89,9 @@ def scan(
     With each recipe come its edges, or the bytes that fitting them may take in each epoch. ``held`` are the reductions
     whose values are kept between passes.
     """
+    forms = {recipe: source.form(recipe) for recipe in recipes}
     running: _Running = {
-        (recipe, epoch): narrow(recipe, source.form(recipe), edges)
+        (recipe, epoch): narrow(recipe, forms[recipe], edges)
         for recipe, edges in recipes.items()
         for epoch in range(len(source.names))
     }
