@@ -175,7 +175,8 @@ class Study:
         last = None
         while True:
             written = [name for name in self.store.writers() if not runs or name in runs]
-            if not written or any(run.epochs for run in self.store.runs() if not runs or run.name in runs):
+            found = [each for each in self.store.listing() if not runs or each.name in runs]
+            if not written or any(each.damage or (each.run and each.run.epochs) for each in found):
                 answer = question()
                 if last is None or not answer.equals(last):
                     yield answer

@@ -6,6 +6,7 @@ import typer
 
 from ibstore.capture.termination import CODE, Terminated
 from ibstore.cli import analyze, capture, cp, export, import_, info, ls, merge, plot, query, repair, rm, verify, waists
+from ibstore.cli.progress import tell
 from ibstore.errors import IbstoreError
 
 app = typer.Typer(
@@ -69,5 +70,5 @@ def _notes(error: BaseException) -> list[str]:
 
 def _fail(message: str, code: int) -> None:
     sys.stdout.flush()
-    typer.echo(f"Error: {message}", err=True)
+    tell(f"Error: {message}")
     raise SystemExit(code)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ibstore.store.places.lease import Holder
 from tests.conftest import Command
 
 USAGE, FAILURE = 2, 1
@@ -280,7 +281,9 @@ def damaged(captured: Path, tmp_path: Path) -> Path:
     return store
 
 
-def test_what_a_damaged_record_does_not_concern_is_analyzed(ibstore: Command, damaged: Path) -> None:
+def test_what_a_damaged_record_does_not_concern_is_analyzed(
+    ibstore: Command, damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = ibstore("analyze", damaged, "-q")
     assert one.code == FAILURE
     assert "run 'mnist-cnn-seed0', epoch 1: " in one.err
@@ -289,6 +292,10 @@ def test_what_a_damaged_record_does_not_concern_is_analyzed(ibstore: Command, da
     assert ibstore("analyze", damaged, "-q", "--run", "whole").code == 0
     over_run = ("-w", "r: *=identity | quantile(bins=2, per=run)")
     assert "epoch 1: " in ibstore("analyze", damaged, "-q", "--epoch", 0, *over_run).err
+    (damaged / "runs/mnist-cnn-seed0/zarr.json").write_text("{")
+    (damaged / "runs/whole/lease.json").write_bytes(Holder.here().dump())
+    monkeypatch.setattr("ibstore.analyze.study.time.sleep", lambda _: (damaged / "runs/whole/lease.json").unlink())
+    assert ibstore("analyze", damaged, "-q", "--run", "whole", "--follow").code == 0
     assert ibstore("analyze", damaged, "-q", "--run", "whole", *over_run).code == 0
 
 
