@@ -16,6 +16,7 @@ Packed = NDArray[np.uint8]
 """Keys of some samples, (sample, byte); every row has as many bytes."""
 
 WIDEST: Final = 1024
+DIGEST_BYTES: Final = 32
 
 
 def bits_for(codes: int) -> int:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.narrow import Edges
-from ibstore.analyze.parts import Parts
-from ibstore.analyze.plan import Budget, Scan
+from ibstore.analyze.parts import Parts, unreadable
+from ibstore.analyze.plan import Budget, Scan, kept_bytes
 from ibstore.analyze.plane import Task, rows
 from ibstore.analyze.scan import Source, Work, fit_together, scan
 from ibstore.events import Emit, Event
@@ -57,11 +57,12 @@ class _Engine:
         self._pending: Future[None] | None = None
         self._count = 0
         self._inputs: dict[str, dict[Recipe, str]] = {}
-        for task in (task for each in scans for task in each.tasks):
+        self._tasks = [task for each in scans for task in each.tasks]
+        for task in self._tasks:
             names = self._inputs.setdefault(task.split.data, {})
             names.setdefault(task.waist.x, f"x{len(names)}")
-        keys = [key for each in scans for task in each.tasks for key in (task.x_key, task.key)]
-        self._kept = set(parts.existing("patterns", list(dict.fromkeys(keys))))
+        keys = {key for task in self._tasks for key in (task.x_key, task.t_key)}
+        self._kept = parts.existing("patterns", keys)
         self._loaded: str | None = None
         self._labelled = False
         self._fitted: tuple[tuple[str, ...], dict[Recipe, Edges]] = (), {}
@@ -72,7 +73,16 @@ class _Engine:
         if task.split.data != self._loaded:
             self._load(task)
         self._count += 1
-        names = {recipe: f"t{self._count}_{number}" for number, recipe in enumerate(each.recipes)}
+        names = {recipe: f"t{self._count}_{number}" for number, recipe in enumerate((*each.recipes, *each.recalled))}
+        for recipe, key in each.recalled.items():
+            self._recall(names[recipe], key)
+        if each.recipes:
+            self._scan(each, names)
+        self.settle()
+        self._pending = self._beside.submit(self._keep_all, each, names)
+
+    def _scan(self, each: Scan, names: dict[Recipe, str]) -> None:
+        task = each.tasks[0]
         epochs = task.segment.record.epochs
         over_run = self._edges_over_run(each)
         scan(
@@ -82,8 +92,12 @@ class _Engine:
             held=each.held,
             threads=each.threads,
         )
-        self.settle()
-        self._pending = self._beside.submit(self._keep_all, each, names)
+
+    def _recall(self, name: str, key: str) -> None:
+        """Give the counter keys that are kept."""
+        found = self._parts.rows("patterns", [key])
+        if not found or not self._counter.recall(name, found[0].to_arrow()):
+            raise unreadable(self._parts.storage.where(f"patterns/{key}.parquet"), "it has not all samples")
 
     def settle(self) -> None:
         """Wait until what was read is counted and kept."""
@@ -93,7 +107,10 @@ class _Engine:
 
     def _keep_all(self, each: Scan, names: dict[Recipe, str]) -> None:
         for recipe, name in names.items():
-            self._keep([task for task in each.tasks if task.recipe == recipe], name)
+            tasks = {task.key: task for task in each.tasks if task.recipe == recipe}
+            if recipe in each.kept:
+                self._keep_patterns(next(iter(tasks.values())).t_key, name)
+            self._keep(list(tasks.values()), name)
             self._counter.drop(name)
 
     def _load(self, task: Task) -> None:
@@ -104,10 +121,17 @@ class _Engine:
         self._labelled = labels is not None
         self._counter.begin(probe.samples(), None if labels is None else integer_labels(labels))
         source = _input_source(task, self._budget.threads)
-        recipes = dict.fromkeys(names, self._budget.counting)
-        scan(source, recipes, lambda recipe, _, start, keys: self._counter.take(names[recipe], None, start, keys))
-        for name in names.values():
+        keys = {each.waist.x: each.x_key for each in self._tasks if each.split.data == task.split.data}
+        there = {recipe for recipe, key in keys.items() if key in self._kept}
+        for recipe in there:
+            self._recall(names[recipe], keys[recipe])
+        unread = {recipe: self._budget.counting for recipe in names if recipe not in there}
+        scan(source, unread, lambda recipe, _, start, keys: self._counter.take(names[recipe], None, start, keys))
+        for recipe, name in names.items():
             self._counter.name_inputs(name)
+            form = source.form(recipe)
+            if recipe in unread and self._budget.keeps(kept_bytes(recipe, form), source.bytes):
+                self._keep_patterns(keys[recipe], name)
         self._loaded = task.split.data
 
     def _edges_over_run(self, each: Scan) -> dict[Recipe, Edges]:
@@ -128,16 +152,14 @@ class _Engine:
         inputs = dict.fromkeys(names[task.waist.x] for task in tasks)
         counted = self._counter.counts(name, list(inputs))
         for task in tasks:
-            x = names[task.waist.x]
-            self._keep_patterns(task.x_key, x, {**task.names, "layer": "x"})
-            self._keep_patterns(task.key, name, task.names)
             content = BytesIO()
-            rows(task, counted[x], self._labelled).write_parquet(content)
+            rows(task, counted[names[task.waist.x]], self._labelled).write_parquet(content)
             self._parts.put("information_plane", task.key, content.getvalue())
 
-    def _keep_patterns(self, key: str, name: str, columns: dict[str, str]) -> None:
+    def _keep_patterns(self, key: str, name: str) -> None:
+        """Keep the keys of a variable, unless they are there."""
         if key not in self._kept:
-            self._parts.put("patterns", key, self._counter.patterns(name, columns))
+            self._parts.put("patterns", key, self._counter.patterns(name, key))
             self._kept.add(key)
 
 

@@ -1,11 +1,12 @@
 """What an analysis will read, keep and count, decided before it starts: arithmetic on sizes, nothing is read for it.
 
-A *scan* is one reading of a segment's layer for every waist that lacks it. The memory that the user grants is shared
-out here: blocks in flight, values kept between passes, fitting, counting. What has no room is read again, fitted some
-columns at a time, or spilled by DuckDB; it is never refused, and never approximated.
+A *scan* is one reading of a segment's layer for every waist that lacks it; where all its keys are kept from before, it
+is recalled and not read. The memory that the user grants is shared out here: blocks in flight, values held between
+passes, fitting, counting. What has no room is read again, fitted some columns at a time, or spilled by DuckDB; it is
+never refused, and never approximated.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from ibstore.analyze.discretize import Binning, Coding
-from ibstore.analyze.encode import WIDEST, bits_for
+from ibstore.analyze.encode import DIGEST_BYTES, WIDEST, bits_for
 from ibstore.analyze.grammar import Call, Recipe
 from ibstore.analyze.narrow import Form
 from ibstore.analyze.plane import Task
@@ -36,35 +37,56 @@ MOST_THREADS: Final = 1024
 
 MOST_BY_DEFAULT: Final = 8 << 30
 COUNTING: Final = 1 << 30
-DIGEST_BYTES: Final = 32
+
+KEEPING: Final = ("auto", "always", "never")
+
+WORTH: Final = 8
+"""Keys are kept that take at most so small a part of what is read to compute them again."""
+
+NO_MATTER: Final = 1 << 20
+"""As few bytes are kept in any case."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What an analysis may use: bytes of memory, and threads."""
+    """What an analysis may use: bytes of memory, threads, and disk: whether keys are kept (one of `KEEPING`)."""
 
     memory: int
     threads: int
+    keep_keys: str = "auto"
 
     def __post_init__(self) -> None:
         if self.memory < LEAST:
             raise UsageError(f"{self.memory >> 20} MiB of memory cannot be kept; give at least {LEAST >> 20} MiB")
         if not 1 <= self.threads <= MOST_THREADS:
             raise UsageError(f"threads is {self.threads}; give at least 1, and {MOST_THREADS} at most")
+        if self.keep_keys not in KEEPING:
+            raise UsageError(f"keys are kept {', '.join(KEEPING)}, not {self.keep_keys!r}; give one of these")
 
     @classmethod
-    def of(cls, memory: int | None = None, threads: int | None = None) -> "Budget":
+    def of(cls, memory: int | None = None, threads: int | None = None, keep_keys: str = "auto") -> "Budget":
         """Given figures, or half of the memory that is free (8 GiB at most) and a thread for each core."""
         import psutil
 
         free = min(MOST_BY_DEFAULT, psutil.virtual_memory().available // 2)
         cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
-        return cls(max(LEAST, free) if memory is None else memory, (cores or 1) if threads is None else threads)
+        default = max(LEAST, free), cores or 1
+        return cls(default[0] if memory is None else memory, default[1] if threads is None else threads, keep_keys)
 
     @property
     def counting(self) -> int:
         """Share of keys and of DuckDB."""
         return min(COUNTING, (self.memory - BASE) // 3)
+
+    def keeps(self, bytes_of_keys: int, bytes_read: int) -> bool:
+        """Whether keys of a size are kept, which it takes the reading of so many bytes to compute again.
+
+        >>> auto = Budget(2 << 30, 2)
+        >>> auto.keeps(100 << 20, 1 << 30), auto.keeps(300 << 20, 1 << 30), auto.keeps(1 << 10, 1 << 10)
+        (True, False, True)
+        """
+        worth = bytes_of_keys <= max(NO_MATTER, bytes_read // WORTH)
+        return self.keep_keys == "always" or (self.keep_keys == "auto" and worth)
 
 
 @dataclass(frozen=True)
@@ -93,21 +115,24 @@ class Scan:
     tasks
         What is computed from it.
     sizes
-        Of what is read.
+        Of the layer.
     forms
-        What each recipe sees.
+        What each recipe sees whose keys are read.
+    recalled
+        Content keys of the patterns that are there, of the recipes whose keys are not read.
     budget
-        Memory and threads.
+        Memory, threads, and whether keys are kept.
     """
 
     tasks: tuple[Task, ...]
     sizes: Sizes
     forms: Mapping[Recipe, Form]
+    recalled: Mapping[Recipe, str]
     budget: Budget
 
     @property
     def recipes(self) -> tuple[Recipe, ...]:
-        """Distinct recipes of the layer."""
+        """Distinct recipes of the layer that it is read for."""
         return tuple(self.forms)
 
     @property
@@ -127,7 +152,7 @@ class Scan:
         reduced = {
             recipe.reduction: form.bytes for recipe, form in self.forms.items() if recipe.reduction.name != "identity"
         }  # identity is a view of what is raw
-        codes = max(form.samples * form.units for form in self.forms.values())
+        codes = max((form.samples * form.units for form in self.forms.values()), default=0)
         blocks = max(1, self.sizes.raw_bytes // self.sizes.epochs // max(1, self.sizes.block_bytes))
         return self.sizes.block_bytes + (sum(reduced.values()) + codes) // blocks
 
@@ -164,15 +189,24 @@ class Scan:
 
     @property
     def passes(self) -> int:
-        """How often the store is read: again for fitting (sample, collect) and for keys where nothing is kept."""
+        """How often the layer is read: again for fitting (sample, collect) and for keys where nothing is held."""
+        if not self.forms:
+            return 0
         again = [recipe for recipe in self.fits if recipe.reduction not in self.held]
         rounds = [-(-_fit_bytes(recipe, self.forms[recipe]) // max(1, self.fits[recipe])) for recipe in again]
         return max([1, *(2 * each + 1 for each in rounds)])  # to sample and to collect, in each round, then to encode
 
     @property
     def key_bytes(self) -> int:
-        """Bytes of the keys of all recipes."""
+        """Bytes of the keys of all recipes that it is read for, as they are counted."""
         return self.sizes.epochs * sum(form.samples * key_bytes(recipe, form) for recipe, form in self.forms.items())
+
+    @cached_property
+    def kept(self) -> dict[Recipe, int]:
+        """Recipes whose keys will be kept, since that is cheaper than to compute them again; bytes uncompressed."""
+        sizes = {recipe: self.sizes.epochs * kept_bytes(recipe, form) for recipe, form in self.forms.items()}
+        read = self.passes * self.sizes.raw_bytes
+        return {recipe: size for recipe, size in sizes.items() if self.budget.keeps(size, read)}
 
     @property
     def peak_bytes(self) -> int:
@@ -192,11 +226,16 @@ class Scan:
 
 
 def key_bytes(recipe: Recipe, form: Form) -> int:
-    """Bytes of a pattern's key."""
+    """Bytes of a pattern's key as it is counted."""
     discretize = recipe.discretize
     bits = discretize.bits(form.dtype) if isinstance(discretize, Coding) else bits_for(discretize.bins)
     width = -(-form.units * bits // 8)
     return width if width <= WIDEST else DIGEST_BYTES
+
+
+def kept_bytes(recipe: Recipe, form: Form) -> int:
+    """Bytes of an epoch's keys as they are kept: wide ones by their digest."""
+    return form.samples * min(key_bytes(recipe, form), DIGEST_BYTES)
 
 
 def _is_fitted(recipe: Recipe) -> bool:
@@ -212,24 +251,28 @@ def _fit_bytes(recipe: Recipe, form: Form) -> int:
     return population.groups * population.bytes_a_group(discretize.levels, form.dtype.itemsize)
 
 
-def plan(tasks: Iterable[Task], budget: Budget) -> list[Scan]:
-    """Scans that do the tasks, in the tasks' order: a layer of a segment is read once for all that want it."""
+def plan(tasks: Iterable[Task], budget: Budget, there: Collection[str] = ()) -> list[Scan]:
+    """Scans that do the tasks, in the tasks' order: a layer of a segment is read once for all that want it.
+
+    ``there`` are the content keys of patterns that are kept from before.
+    """
     groups: dict[tuple[str, str, str, str], list[Task]] = {}
     for task in tasks:
         groups.setdefault((task.run.name, task.split.name, task.layer.name, task.segment.key), []).append(task)
-    return [_scan(group, budget) for group in groups.values()]
+    return [_scan(group, budget, there) for group in groups.values()]
 
 
-def _scan(tasks: Sequence[Task], budget: Budget) -> Scan:
+def _scan(tasks: Sequence[Task], budget: Budget, there: Collection[str]) -> Scan:
     first = tasks[0]
     dtype, samples = np.dtype(first.layer.dtype), first.split.samples
-    recipes = dict.fromkeys(task.recipe for task in tasks)
+    recalled = {task.recipe: task.t_key for task in tasks if task.t_key in there}
+    recipes = dict.fromkeys(task.recipe for task in tasks if task.recipe not in recalled)
     forms = {recipe: reduced_form(recipe, first.layer.shape, dtype, samples, first.what) for recipe in recipes}
     files = first.segment.files(first.split, first.layer)
     epochs = len(first.segment.record.epochs)
     raw = epochs * samples * int(np.prod(first.layer.shape)) * dtype.itemsize
     sizes = Sizes(epochs, samples, raw, sum(info.bytes for info in files.values()), max(1, len(files) - 1))
-    return Scan(tuple(tasks), sizes, forms, budget)
+    return Scan(tuple(tasks), sizes, forms, recalled, budget)
 
 
 def explained(scans: Sequence[Scan]) -> "pl.DataFrame":
@@ -246,19 +289,21 @@ def explained(scans: Sequence[Scan]) -> "pl.DataFrame":
             "epochs": listed(list(scan.tasks[0].segment.record.epochs)),
             "waists": len(scan.tasks),
             "recipes": len(scan.recipes),
+            "recalled": len(scan.recalled),
             "reductions": len(scan.reductions),
-            "raw_bytes": scan.sizes.raw_bytes,
-            "stored_bytes": scan.sizes.stored_bytes,
+            "raw_bytes": scan.sizes.raw_bytes if scan.passes else 0,
+            "stored_bytes": scan.sizes.stored_bytes if scan.passes else 0,
             "passes": scan.passes,
             "held_bytes": scan.held_bytes,
             "fit_bytes": scan.fit_bytes,
             "key_bytes": scan.key_bytes,
+            "kept_bytes": sum(scan.kept.values()),
             "threads": scan.threads,
             "peak_bytes": scan.peak_bytes,
         }
         for scan in scans
     ]
     texts = dict.fromkeys(("run", "split", "layer", "epochs"), pl.String)
-    numbers = ("waists", "recipes", "reductions", "raw_bytes", "stored_bytes", "passes", "held_bytes", "fit_bytes")
-    schema = {**texts, **dict.fromkeys((*numbers, "key_bytes", "threads", "peak_bytes"), pl.Int64)}
-    return pl.DataFrame(rows, schema=schema)
+    numbers = ("waists", "recipes", "recalled", "reductions", "raw_bytes", "stored_bytes", "passes", "held_bytes")
+    more = ("fit_bytes", "key_bytes", "kept_bytes", "threads", "peak_bytes")
+    return pl.DataFrame(rows, schema={**texts, **dict.fromkeys((*numbers, *more), pl.Int64)})

@@ -8,14 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.entropy import NATS_PER_BIT, CountsOfCounts, saturated
 from ibstore.analyze.grammar import Recipe
-from ibstore.analyze.parts import Parts, content_key, unreadable
+from ibstore.analyze.parts import Parts, content_key
 from ibstore.analyze.waist import Waist
-from ibstore.errors import StoreError, UnknownNameError
+from ibstore.errors import UnknownNameError
 from ibstore.store import LayerInfo, Run, Segment, SplitInfo
 
 if TYPE_CHECKING:
@@ -33,13 +33,17 @@ TEXT_COLUMNS: Final = ("run", "split", "layer", "waist")
 
 @dataclass(frozen=True)
 class Task:
-    """One part of the table: a layer of a run's split under a waist, over the epochs of one segment."""
+    """One part of the table: a layer of a run's split under a waist, over the epochs of one segment.
+
+    ``over_run`` names the layer's content in all segments, on which edges that are fitted over a run hang.
+    """
 
     run: Run
     split: SplitInfo
     waist: Waist
     layer: LayerInfo
     segment: Segment
+    over_run: str
 
     @property
     def recipe(self) -> Recipe:
@@ -48,35 +52,32 @@ class Task:
         assert recipe is not None, "tasks are made for layers that the waist narrows"
         return recipe
 
-    @property
-    def fitted_on(self) -> tuple[Segment, ...]:
-        """Segments that the bins' edges hang on."""
-        return self.run.segments if self.recipe.per == "run" else (self.segment,)
-
     @cached_property
     def key(self) -> str:
-        """Content key of the part."""
+        """Content key of the part: whose run and waist it is, and what the layer is called, is not in it."""
+        return content_key({"estimator": "plugin", "x": self.x_key, "t": self.t_key})
+
+    @cached_property
+    def t_key(self) -> str:
+        """Content key of the layer's patterns, which waists with one recipe share."""
         return content_key(
             {
-                **self.names,
-                "x": self.waist.x.meaning,
-                "t": self.recipe.meaning,
+                "recipe": self.recipe.meaning,
                 "data": self.split.data,
                 "epochs": self.segment.record.epochs,
                 "files": self.segment.checksums(self.split, self.layer),
-                "fitted_on": [segment.checksums(self.split, self.layer) for segment in self.fitted_on],
+                "fitted_on": self.over_run if self.recipe.per == "run" else "",
             }
         )
 
-    @property
+    @cached_property
     def x_key(self) -> str:
-        """Content key of the part that holds the input's patterns."""
-        names = {**self.names, "layer": "x"}
-        return content_key({**names, "x": self.waist.x.meaning, "data": self.split.data})
+        """Content key of the input's patterns, which layers, epochs and runs share."""
+        return content_key({"recipe": self.waist.x.meaning, "data": self.split.data})
 
     @property
     def names(self) -> dict[str, str]:
-        """The part's constant text columns."""
+        """What the part is in the table, in text."""
         return dict(zip(TEXT_COLUMNS, (self.run.name, self.split.name, self.layer.name, self.waist.name), strict=True))
 
     @property
@@ -98,14 +99,23 @@ def tasks(
         When a waist narrows a layer that a run does not have, or ``layers`` names one that no waist narrows.
     """
     return [
-        Task(run, split, waist, layer, segment)
+        Task(run, split, waist, layer, segment, over_run)
         for run in sorted(runs, key=lambda run: run.name)
         for split in run.manifest.splits
         for waist in sorted(waists, key=lambda waist: waist.name)
         for layer in _layers(run, waist, layers)
+        for over_run in [_over_run(run, split, layer, waist)]
         for segment in run.segments
         if epochs is None or set(epochs) & set(segment.record.epochs)
     ]
+
+
+def _over_run(run: Run, split: SplitInfo, layer: LayerInfo, waist: Waist) -> str:
+    """Name of a layer's content in all segments, where the waist's edges hang on it."""
+    recipe = waist.recipe(layer.name)
+    if recipe is None or recipe.per != "run":
+        return ""
+    return content_key({"segments": [segment.checksums(split, layer) for segment in run.segments]})
 
 
 def _layers(run: Run, waist: Waist, wanted: Sequence[str] | None) -> list[LayerInfo]:
@@ -127,10 +137,10 @@ def _layers(run: Run, waist: Waist, wanted: Sequence[str] | None) -> list[LayerI
 
 
 def rows(task: Task, counts: Mapping[int, Mapping[str, CountsOfCounts]], labelled: bool) -> "pl.DataFrame":
-    """A task's part of the table, in bits."""
+    """A task's part, in bits."""
     import polars as pl
 
-    found = [{**task.names, "epoch": epoch, **row(counts[epoch], labelled)} for epoch in sorted(counts)]
+    found = [{"part": task.key, "epoch": epoch, **row(counts[epoch], labelled)} for epoch in sorted(counts)]
     return pl.DataFrame(found, schema=schema())
 
 
@@ -163,22 +173,26 @@ def schema() -> "dict[str, Any]":
     """Columns of a stored part and their polars types."""
     import polars as pl
 
-    texts = dict.fromkeys(TEXT_COLUMNS, pl.String)
-    numbers = {"epoch": pl.Int64, "n": pl.Int64, **dict.fromkeys(ENTROPIES, pl.Float64)}
+    numbers = {"part": pl.String, "epoch": pl.Int64, "n": pl.Int64, **dict.fromkeys(ENTROPIES, pl.Float64)}
     counts = dict.fromkeys(("distinct_x", "distinct_t", "singletons_t"), pl.Int64)
-    return {**texts, **numbers, **counts, "saturated": pl.Boolean}
+    return {**numbers, **counts, "saturated": pl.Boolean}
 
 
 def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta: float, unit: str) -> "pl.DataFrame":
-    """The information plane of the tasks, whose parts are there, in the tasks' order."""
+    """The information plane of those tasks whose parts are there, in the tasks' order."""
     import polars as pl
 
-    frames = [_part(parts, key) for key in parts.existing("information_plane", [task.key for task in todo])]
-    stored = pl.concat(frames) if frames else pl.DataFrame(schema=schema())
+    stored = pl.concat([pl.DataFrame(schema=schema()), *parts.rows("information_plane", {task.key for task in todo})])
     if epochs is not None:
         stored = stored.filter(pl.col("epoch").is_in(list(epochs)))
+    names = dict.fromkeys(("part", *TEXT_COLUMNS), pl.String) | {"place": pl.Int64}
+    named = pl.DataFrame(
+        [{"part": task.key, **task.names, "place": place} for place, task in enumerate(todo)], schema=names
+    )
     return (
-        stored.with_columns(pl.col(ENTROPIES) * UNITS[unit])
+        named.join(stored, on="part")
+        .sort("place", "epoch")
+        .with_columns(pl.col(ENTROPIES) * UNITS[unit])
         .with_columns(
             unit=pl.lit(unit),
             beta=pl.lit(float(beta)),
@@ -188,10 +202,21 @@ def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta
     )
 
 
-def _part(parts: Parts, key: str) -> "pl.DataFrame":
+def patterns(todo: Sequence[Task], parts: Parts, scratch: Path) -> "pl.DataFrame":
+    """Where the kept patterns of the tasks lie: (part, path, run, split, layer, waist, is_input), a row a meaning.
+
+    What lies in a bucket is copied to ``scratch``.
+    """
     import polars as pl
 
-    try:
-        return pl.read_parquet(BytesIO(parts.read("information_plane", key)))
-    except (OSError, StoreError, pl.exceptions.PolarsError) as error:
-        raise unreadable(parts.where("information_plane", key), str(error)) from None
+    homes = parts.homes("patterns", {key for task in todo for key in (task.x_key, task.t_key)})
+    paths = zip(homes.values(), parts.local("patterns", homes, scratch), strict=True)
+    path_of = {key: str(path) for keys, path in paths for key in keys}
+    names = dict.fromkeys(("part", "path", *TEXT_COLUMNS), pl.String) | {"is_input": pl.Boolean}
+    meanings = [
+        {"part": key, **task.names, **changed, "is_input": bool(changed), "path": path_of[key]}
+        for task in todo
+        for key, changed in ((task.t_key, {}), (task.x_key, {"layer": "x"}))
+        if key in path_of
+    ]
+    return pl.DataFrame(meanings, schema=names).unique(maintain_order=True)

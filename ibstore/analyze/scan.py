@@ -56,6 +56,11 @@ class Source:
     samples: int
     remedy: str = "the network diverged; leave the epoch out with --epoch, or the run with --run"
 
+    @property
+    def bytes(self) -> int:
+        """Of all values, raw."""
+        return len(self.names) * self.samples * int(np.prod(self.shape)) * self.dtype.itemsize
+
     def form(self, recipe: Recipe) -> Form:
         """What a recipe sees; WaistError where its reduction does not fit the shape."""
         return reduced_form(recipe, self.shape, self.dtype, self.samples, self.names[0])

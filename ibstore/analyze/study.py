@@ -2,16 +2,18 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze import plane
+from ibstore.analyze.cache import RESULTS, forget, kept
 from ibstore.analyze.engine import compute
+from ibstore.analyze.packs import pack_small
 from ibstore.analyze.parts import Parts
-from ibstore.analyze.plan import Budget, explained, plan
+from ibstore.analyze.plan import Budget, Scan, explained, plan
 from ibstore.analyze.waist import Waist, find_waists, presets
-from ibstore.errors import DamagedError, UnknownNameError, UsageError, WaistError
+from ibstore.errors import DamagedError, IbstoreError, UnknownNameError, UsageError, WaistError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import Run, Store
 from ibstore.store.places import open_storage
@@ -56,6 +58,7 @@ class Study:
         known: Mapping[str, Waist] | None = None,
         memory: int | None = None,
         threads: int | None = None,
+        keep_keys: str = "auto",
         emit: Emit = ignore,
     ) -> "pl.DataFrame":
         """Information plane under one or more waists.
@@ -75,6 +78,9 @@ class Study:
         memory, threads
             What may be used: bytes, by default half of what is free and 8 GiB at most; and by default a thread a core.
             No number depends on either.
+        keep_keys
+            Whether the keys are kept for ``patterns`` and ``joint_counts``, and for other waists with the same recipes:
+            "always", "never", or "auto", where they are much smaller than what they are computed from.
         emit
             Told of progress.
 
@@ -98,10 +104,12 @@ class Study:
         if not math.isfinite(beta):
             raise UsageError(f"beta is {beta}; give a finite number")
         chosen, todo = self._asked(waists, runs, layers, epochs, known)
-        budget = Budget.of(memory, threads)
-        compute(plan(self._missing(todo), budget), self.parts, budget, emit)
+        budget = Budget.of(memory, threads, keep_keys)
+        compute(self._planned(todo, budget), self.parts, budget, emit)
         for waist in chosen:
             self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
+        for kind in RESULTS:
+            pack_small(self.parts, kind)
         return plane.table(todo, self.parts, epochs, beta, unit)
 
     def explain(
@@ -114,6 +122,7 @@ class Study:
         known: Mapping[str, Waist] | None = None,
         memory: int | None = None,
         threads: int | None = None,
+        keep_keys: str = "auto",
     ) -> "pl.DataFrame":
         """What `analyze` would do for the same question, which is not done: nothing is read but the layers' sizes.
 
@@ -121,9 +130,10 @@ class Study:
         -------
         polars.DataFrame
             A row a scan, which is one reading of a layer's segment for every waist that lacks it; what is kept already
-            has none. Columns run, split, layer, epochs; waists, recipes, reductions (how many); raw_bytes and
-            stored_bytes of the values, passes (how often they are read); held_bytes of reduced values kept in between,
-            fit_bytes for quantiles, key_bytes of keys; threads, and peak_bytes, about the most memory of the process.
+            has none. Columns run, split, layer, epochs; waists, recipes it is read for, recipes whose keys are recalled
+            from before, reductions (how many); raw_bytes and stored_bytes of the values, passes (how often they are
+            read); held_bytes of reduced values in between, fit_bytes for quantiles, key_bytes of keys, and kept_bytes
+            of those that will be kept; threads, and peak_bytes, about the most memory of the process.
 
         Raises
         ------
@@ -131,7 +141,7 @@ class Study:
             As for `analyze`.
         """
         _, todo = self._asked(waists, runs, layers, epochs, known)
-        return explained(plan(self._missing(todo), Budget.of(memory, threads)))
+        return explained(self._planned(todo, Budget.of(memory, threads, keep_keys)))
 
     def _asked(
         self,
@@ -150,10 +160,11 @@ class Study:
         _refuse_damaged(todo, found)
         return chosen, todo
 
-    def _missing(self, todo: list[plane.Task]) -> list[plane.Task]:
-        """Tasks whose parts are not there yet."""
-        kept = set(self.parts.existing("information_plane", [task.key for task in todo]))
-        return [task for task in todo if task.key not in kept]
+    def _planned(self, todo: list[plane.Task], budget: Budget) -> list[Scan]:
+        """Scans for the tasks whose parts are not there yet."""
+        there = self.parts.existing("information_plane", {task.key for task in todo})
+        missing = [task for task in todo if task.key not in there]
+        return plan(missing, budget, self.parts.existing("patterns", {task.t_key for task in missing}))
 
     def follow(
         self,
@@ -216,23 +227,40 @@ class Study:
         sandbox.check(sql)
         runs = self._readable(damaged)
         todo = self._remembered(runs, emit)
-        planes = self.parts.existing("information_plane", [task.key for task in todo])
-        keys = dict.fromkeys(key for task in todo for key in (task.x_key, task.key))
-        patterns = self.parts.existing("patterns", list(keys))
-        if not planes:
+        found = plane.table(todo, self.parts, None, 1.0, "bits")
+        if found.is_empty():
             emit(Event("notice", detail="nothing is analyzed yet: `ibstore analyze` fills information_plane"))
-        with (
-            tempfile.TemporaryDirectory(prefix="ibstore-") as spill,
-            tempfile.TemporaryDirectory(prefix="ibstore-") as scratch,
-            sandbox.memory(Path(spill)) as db,
-        ):
-            plane_files, pattern_files = (
-                self.parts.local(table, keys, Path(scratch))
-                for table, keys in (("information_plane", planes), ("patterns", patterns))
-            )
-            tables.lay(db, runs, plane_files, pattern_files)
-            sandbox.lock(db, [*plane_files, *pattern_files])
-            return sandbox.select(db, sql)
+
+        def ask() -> "pl.DataFrame":
+            with (
+                tempfile.TemporaryDirectory(prefix="ibstore-") as spill,
+                tempfile.TemporaryDirectory(prefix="ibstore-") as scratch,
+                sandbox.memory(Path(spill)) as db,
+            ):
+                patterns = plane.patterns(todo, self.parts, Path(scratch))
+                files = [Path(path) for path in patterns["path"].unique(maintain_order=True)]
+                try:
+                    tables.lay(db, runs, found, patterns)
+                    sandbox.lock(db, files)
+                    return sandbox.select(db, sql)
+                except IbstoreError as error:
+                    if all(path.exists() for path in files):
+                        raise
+                    raise FileNotFoundError from error  # another process packed it
+
+        return self.parts.steadily(ask)
+
+    def kept(self) -> "pl.DataFrame":
+        """Results that are kept: columns table, run, split, layer, waist, part, epochs, bytes.
+
+        A row for each meaning of each part: waists with equal recipes share parts. What no waist asks for any more,
+        since its run is gone or its waist means something else, has no run, split, layer and waist.
+        """
+        return kept(self.parts, self._remembered(self._readable(None), ignore))
+
+    def forget(self, parts: Collection[str]) -> None:
+        """Remove kept parts by their names (the column ``part`` of `kept`); asked for again they are computed again."""
+        forget(self.parts, parts)
 
     def analyzed(self, runs: Sequence[str] | None = None) -> list[str]:
         """Names of the waists that were asked for so far, can be read here, and fit all of ``runs``."""

@@ -5,7 +5,23 @@ import sys
 import typer
 
 from ibstore.capture.termination import CODE, Terminated
-from ibstore.cli import analyze, capture, cp, export, import_, info, ls, merge, plot, query, repair, rm, verify, waists
+from ibstore.cli import (
+    analyze,
+    cache,
+    capture,
+    cp,
+    export,
+    import_,
+    info,
+    ls,
+    merge,
+    plot,
+    query,
+    repair,
+    rm,
+    verify,
+    waists,
+)
 from ibstore.cli.progress import tell
 from ibstore.errors import IbstoreError
 
@@ -21,6 +37,7 @@ app = typer.Typer(
 
 for command in (capture, analyze, query, plot, ls, info, waists, import_, export, verify, repair, cp, merge, rm):
     app.command(command.NAME)(command.command)
+app.add_typer(cache.app)
 
 
 INTERRUPTED = "interrupted; what was committed is whole"

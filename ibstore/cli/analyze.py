@@ -34,8 +34,8 @@ DEFAULT_WAIST = "thesis-6.2"
 CONTEXT = ("run", "split", "unit", "n", "h_y", "beta")
 PLANNED_CONTEXT = ("run", "split")
 PLANNED = (
-    *("layer", "epochs", "waists", "reductions", "raw_bytes", "stored_bytes", "passes", "held_bytes", "fit_bytes"),
-    *("key_bytes", "threads", "peak_bytes"),
+    *("layer", "epochs", "waists", "recipes", "recalled", "raw_bytes", "stored_bytes", "passes", "held_bytes"),
+    *("fit_bytes", "key_bytes", "kept_bytes", "threads", "peak_bytes"),
 )
 BRIEF = ("waist", "layer", "epoch", "h_x", "h_t", "i_xt", "i_ty", "ib", "distinct_t", "saturated")
 
@@ -57,6 +57,13 @@ def command(
     ] = False,
     memory: MemoryOption = None,
     threads: WorkersOption = None,
+    keep_keys: Annotated[
+        str,
+        typer.Option(
+            "--keep-keys",
+            help="auto, always or never: by default keys are kept that are much smaller than what they come from.",
+        ),
+    ] = "auto",
     explain: Annotated[
         bool, typer.Option("--explain", help="Tell what would be read, kept and counted, and do nothing.")
     ] = False,
@@ -79,7 +86,7 @@ def command(
     names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
     study = Study(store, results)
     asked: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "known": known}
-    asked |= {"memory": bytes_of(memory), "threads": threads}
+    asked |= {"memory": bytes_of(memory), "threads": threads, "keep_keys": keep_keys}
     with listening(quiet) as emit:
         if explain:
             plan = study.explain(names, **asked)

@@ -47,7 +47,7 @@ def refusal(error, store, *waists, **options):
     with pytest.raises(error) as found:
         Study(store).analyze(waists or [WAIST], **options)
     assert type(found.value) is error
-    assert not list(results(store).glob("*/*.parquet"))
+    assert not list(results(store).glob("information_plane/*.parquet"))
     return str(found.value)
 
 

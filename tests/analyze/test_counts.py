@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import mutual_info_score
 
 from ibstore.analyze import Study
-from ibstore.analyze.encode import pack
-from ibstore.analyze.sql.counts import KEY_BYTES, KeyCounter
+from ibstore.analyze.encode import DIGEST_BYTES, pack
+from ibstore.analyze.sql.counts import KeyCounter
 from ibstore.errors import IbstoreError, WriteError
 from ibstore.store.format.layout import Layout
 
@@ -127,11 +127,10 @@ def test_patterns_are_kept_with_their_samples():
         begin(counter, np.array([30, 10, 20]), None, {"x": pack(codes, 1)})
         take(counter, "t", 2, pack(codes, 8))
         take(counter, "t", 4, pack(codes[::-1], 8))
-        parts = [counter.patterns(name, {"run": "a'b", "layer": layer}) for name, layer in (("x", "x"), ("t", "conv1"))]
+        parts = [counter.patterns(name, f"a'b {name}") for name in ("x", "t")]
     x, t = (pl.read_parquet(BytesIO(part)).sort("epoch", "sample") for part in parts)
     assert x.to_dict(as_series=False) == {
-        "run": ["a'b"] * 3,
-        "layer": ["x"] * 3,
+        "part": ["a'b x"] * 3,
         "epoch": [None] * 3,
         "sample": [10, 20, 30],
         "key": [b"\x20", b"\xa0", b"\xa0"],
@@ -141,7 +140,29 @@ def test_patterns_are_kept_with_their_samples():
     assert t.schema["sample"] == pl.Int64
 
 
-@pytest.mark.parametrize("units", [KEY_BYTES, KEY_BYTES + 1])
+def test_keys_that_were_kept_count_like_those_that_came():
+    codes = np.random.default_rng(0).integers(0, 2, (2, 50, 9)).astype(np.uint8)
+    ids, y = np.random.default_rng(1).permutation(50), np.arange(50) % 3
+    x = pack(codes[0, :, :2], 1)
+    with KeyCounter() as counter:
+        begin(counter, ids, y, {"x": x})
+        for epoch in (0, 1):
+            take(counter, "t", epoch, pack(codes[epoch], 8))
+        came = counter.counts("t", ["x"])["x"]
+        kept = {name: pl.read_parquet(BytesIO(counter.patterns(name, name))) for name in ("x", "t")}
+    with KeyCounter() as counter:
+        counter.begin(ids[::-1], y[::-1])  # in another order of samples
+        assert counter.recall("x", kept["x"].to_arrow())
+        counter.name_inputs("x")
+        assert counter.recall("t", kept["t"].to_arrow())
+        recalled = counter.counts("t", ["x"])["x"]
+        assert not counter.recall("u", kept["t"].head(99).to_arrow())
+    assert {epoch: {name: as_dict(found) for name, found in own.items()} for epoch, own in recalled.items()} == {
+        epoch: {name: as_dict(found) for name, found in own.items()} for epoch, own in came.items()
+    }
+
+
+@pytest.mark.parametrize("units", [DIGEST_BYTES, DIGEST_BYTES + 1])
 def test_a_wide_pattern_is_named_by_its_digest(units):
     codes = np.random.default_rng(0).integers(0, 2, (50, units)).astype(np.uint8)
     codes[25:] = codes[:25]
@@ -149,20 +170,20 @@ def test_a_wide_pattern_is_named_by_its_digest(units):
     with KeyCounter() as counter:
         begin(counter, np.arange(50), None, {"x": keys})
         take(counter, "t", 0, keys, [20])
-        kept = counter.patterns("t", {"layer": "t"})
+        kept = counter.patterns("t", "t")
         found = counter.counts("t", ["x"])["x"][0]
     assert as_dict(found["t"]) == as_dict(found["xt"]) == {2: 25}
-    named = [key.tobytes() if units <= KEY_BYTES else hashlib.sha256(key.tobytes()).digest() for key in keys]
+    named = [key.tobytes() if units <= DIGEST_BYTES else hashlib.sha256(key.tobytes()).digest() for key in keys]
     assert pl.read_parquet(BytesIO(kept)).sort("sample")["key"].to_list() == named
 
 
 def test_two_patterns_under_one_digest_would_be_refused():
-    keys = pack(np.arange(20, dtype=np.uint8)[:, None] * np.ones(KEY_BYTES + 1, np.uint8), 8)
+    keys = pack(np.arange(20, dtype=np.uint8)[:, None] * np.ones(DIGEST_BYTES + 1, np.uint8), 8)
     with KeyCounter() as counter:
         begin(counter, np.arange(20), None, {"x": keys})
         counter._db.execute("CREATE MACRO sha256(key) AS CASE WHEN key < '\\x05' THEN 'same' ELSE hex(key) END")
         with pytest.raises(IbstoreError, match="two patterns have the same SHA-256"):
-            counter.patterns("x", {"layer": "x"})
+            counter.patterns("x", "x")
 
 
 def test_what_does_not_fit_is_spilled_and_nothing_is_left(tmp_path, monkeypatch):
@@ -198,7 +219,7 @@ def test_no_room_is_told(tmp_path, monkeypatch):
         with pytest.raises(
             WriteError, match=r"DuckDB cannot write \(.*\); free space, or name other folders: --results"
         ):
-            counter.patterns("x", {"layer": "x"})
+            counter.patterns("x", "x")
         folder.unlink()
 
 
@@ -239,7 +260,7 @@ def test_tables_are_the_reference_s(experiment):
         activations = {name: values for name, (values, _) in layers.items()}
         path = make_store(Path(folder, "lab.zarr"), x, y, layers=activations, sample=ids, rows=rows)
         table = Study(path).analyze([waist])
-        kept = pl.read_parquet(Path(folder, "lab.zarr.analysis", "patterns", "*.parquet"))
+        kept = Study(path).query("SELECT layer, epoch, sample, key FROM patterns")
         joint = Study(path).query("SELECT layer, epoch, x, t, y, n FROM joint_counts")
     x_keys = reference.keys(x_recipe.codes(x))
     ours_x = in_order(kept.filter(layer="x"), ids)

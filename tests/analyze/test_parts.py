@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ibstore.analyze import Study, Waist, engine, parts
-from ibstore.analyze.parts import content_key
+from ibstore.analyze import Study, Waist, engine, packs, parts, plan, plane
+from ibstore.analyze.parts import Parts, content_key
 from ibstore.analyze.sql import counts
-from ibstore.errors import StoreError, WriteError
+from ibstore.errors import StoreError, UsageError, WriteError
 from ibstore.events import Event
+from ibstore.store import Segment
 
 from . import reference
 from .stores import files_below, make_store, numbered, results
@@ -268,7 +269,7 @@ def test_a_part_that_cannot_be_read_is_named(content, store):
         StoreError, match=r"cannot read the results in .*information_plane.*\.parquet .*; remove it and"
     ) as told:
         Study(store).analyze([WAIST])
-    with pytest.raises(StoreError, match=r"cannot read the results in .*information_plane \(.*; remove it and analyze"):
+    with pytest.raises(StoreError, match=r"cannot read the results in .*information_plane.*\.parquet .*; remove it"):
         planes(store)
     assert "\n" not in str(told.value)
 
@@ -334,14 +335,260 @@ def test_results_go_where_they_are_asked_for(store, tmp_path):
 def test_other_software_reads_the_parts(store):
     table = Study(store).analyze([WAIST])
     folder = results(store)
-    read = pl.read_parquet(folder / "information_plane" / "*.parquet").sort("layer", "epoch")
-    assert read.select("run", "layer", "epoch", "h_t").equals(table.select("run", "layer", "epoch", "h_t"))
+    read = pl.read_parquet(folder / "information_plane" / "*.parquet")
+    assert read["part"].n_unique() == 4
+    assert sorted(read["h_t"]) == sorted(table["h_t"])
     keys = pl.read_parquet(folder / "patterns" / "*.parquet")
     assert len(keys) == 20 + 4 * 20
 
 
+def meanings(study, table="patterns"):
+    """Parts of a table by layer and waist."""
+    rows = study.kept().filter(table=table).select("layer", "waist", "part").rows()
+    return {(layer, waist): part for layer, waist, part in rows}
+
+
+def test_waists_and_runs_of_the_same_content_share_parts(store, computed, monkeypatch):
+    make_store(store, numbered(20, 2), Y, layers=LAYERS, run="copy")
+    Study(store).analyze([WAIST], runs="run0")
+    monkeypatch.setattr(counts, "KeyCounter", None)
+    computed.clear()
+    renamed = WAIST.replace("w:", "v:")
+    table = Study(store).analyze([WAIST, renamed])
+    assert computed == []
+    numbers = table.drop("run", "waist").rows()
+    assert [numbers[:4]] * 4 == [numbers[at : at + 4] for at in (0, 4, 8, 12)]
+    assert len(planes(store)) == 16
+    assert len(Study(store).parts.storage.files("patterns")) == 5
+
+
+def test_another_input_recipe_reads_no_layer_again(store, monkeypatch):
+    first = Study(store).analyze([WAIST])
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "map", None)
+        second = Study(store).analyze([WAIST.replace("9.5", "4.5")])
+    assert not second["h_x"].equals(first["h_x"])
+    assert second.equals(Study(store, store.with_name("afresh")).analyze([WAIST.replace("9.5", "4.5")]))
+    told = Study(store).explain([WAIST.replace("9.5", "3.5"), "v: a=identity | exact"])
+    assert told.select("layer", "recipes", "recalled", "passes").rows() == [
+        ("a", 1, 1, 1),
+        ("a", 1, 1, 1),
+        ("b", 0, 1, 0),
+        ("b", 0, 1, 0),
+    ]
+    sizes = told.filter(layer="b").select("raw_bytes", "stored_bytes", "key_bytes", "kept_bytes")
+    assert sizes.rows() == [(0, 0, 0, 0)] * 2
+
+
+@pytest.mark.parametrize("keep", ["never", "auto", "always"])
+def test_keys_are_kept_as_they_are_asked_for_and_change_no_number(keep, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "NO_MATTER", 0)
+    study = Study(store, tmp_path / keep)
+    fine = "f: *=identity | exact"  # as large as the activations
+    told = study.explain([WAIST, fine], keep_keys=keep)["kept_bytes"].unique().to_list()
+    assert told == {"never": [0], "auto": [20], "always": [20 + 20 * 12]}[keep]
+    for _ in range(2):
+        assert study.analyze([WAIST, fine], keep_keys=keep).equals(Study(store).analyze([WAIST, fine]))
+    layers = study.query("SELECT DISTINCT layer, waist FROM patterns ORDER BY ALL").rows()
+    kept = {"never": [], "auto": [("a", "w"), ("b", "w"), ("x", "w")]}
+    assert layers == kept.get(keep, sorted([*kept["auto"], ("a", "f"), ("b", "f"), ("x", "f")]))
+    assert bool(study.query("SELECT * FROM joint_counts").rows()) == (keep != "never")
+    again = study.analyze([WAIST.replace("9.5", "4.5")], keep_keys=keep)
+    assert again.equals(Study(store, tmp_path / "afresh").analyze([WAIST.replace("9.5", "4.5")]))
+
+
+def test_keeping_keys_otherwise_is_refused(store):
+    with pytest.raises(UsageError, match="keys are kept auto, always, never, not 'some'; give one of these"):
+        Study(store).analyze([WAIST], keep_keys="some")
+
+
+def test_kept_keys_that_lack_a_sample_are_not_counted(store):
+    study = Study(store)
+    study.analyze([WAIST])
+    part = results(store) / "patterns" / f"{meanings(study)['b', 'w']}.parquet"
+    pl.read_parquet(part).head(19).write_parquet(part)
+    with pytest.raises(StoreError, match=r"cannot read the results in .*patterns/.* \(it has not all samples\); "):
+        study.analyze([WAIST.replace("9.5", "4.5")])
+
+
+# ── packs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Pack as soon as there are four small files."""
+    monkeypatch.setattr(packs, "MANY", 4)
+
+
+def test_many_small_parts_become_one_file_and_nothing_else_changes(store, tmp_path, soon, computed):
+    loose = Study(store, tmp_path / "loose")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "MANY", 1000)
+        table = loose.analyze([WAIST])
+        patterns = loose.query("SELECT * FROM patterns ORDER BY ALL")
+    study = Study(store)
+    assert study.analyze([WAIST]).equals(table)
+    for name in ("information_plane", "patterns"):
+        assert sorted(Path(file).suffix for file in study.parts.storage.files(name)) == [".json", ".parquet"]
+    computed.clear()
+    assert study.analyze([WAIST]).equals(table)
+    assert computed == []
+    assert study.query("SELECT * FROM patterns ORDER BY ALL").equals(patterns)
+    other = WAIST.replace("9.5", "4.5")
+    assert study.analyze([other]).equals(loose.analyze([other]))  # keys recalled from a pack
+
+
+def test_packs_are_packed_again_and_a_large_file_is_left(store, soon, monkeypatch):
+    study = Study(store)
+    for edge in range(12):
+        study.analyze([f"w{edge}: x=identity | threshold({edge}); *=identity | quantile(bins=2)"])
+    names = study.parts.storage.files("information_plane")
+    assert len([name for name in names if name.endswith(".json")]) < 4
+    assert len(study.query("SELECT * FROM information_plane")) == 48
+    before = dict(names)
+    monkeypatch.setattr(packs, "SMALL_BYTES", 0)
+    study.analyze(["v: *=identity | quantile(bins=3)"])
+    assert before.items() <= study.parts.storage.files("information_plane").items()
+
+
+def test_a_pack_is_cut_where_it_would_be_too_large(store, soon, monkeypatch):
+    monkeypatch.setattr(packs, "PACK_BYTES", 2500)
+    study = Study(store)
+    study.analyze([WAIST])
+    files = study.parts.files("patterns")
+    assert len(files) > 1
+    assert all(file.is_pack for file in files)
+    assert len(planes(store)) == 4
+
+
+@pytest.mark.parametrize("stopped", [1, 2, 3, 4])
+def test_a_kill_while_packing_costs_nothing(stopped, store, soon, monkeypatch):
+    study = Study(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "MANY", 1000)
+        table = study.analyze([WAIST])
+    steps = []
+
+    def step(original):
+        def stopping(self, *arguments):
+            steps.append(arguments)
+            if len(steps) > stopped:
+                raise KeyboardInterrupt
+            return original(self, *arguments)
+
+        return stopping
+
+    with monkeypatch.context() as patch:
+        for name in ("put_file", "remove"):
+            patch.setattr(Parts, name, step(getattr(Parts, name)))
+        with pytest.raises(KeyboardInterrupt):
+            packs.pack_small(study.parts, "information_plane")
+    assert planes(store).height == 4
+    assert study.analyze([WAIST]).equals(table)
+    packs.pack_small(study.parts, "information_plane")
+    assert study.analyze([WAIST]).equals(table)
+
+
+def test_a_reader_who_listed_the_files_before_looks_again(store, soon, monkeypatch):
+    study = Study(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "MANY", 1000)
+        table = study.analyze([WAIST])
+    patterns = study.query("SELECT * FROM patterns ORDER BY ALL")
+    packed = []
+    original = Parts.homes
+
+    def overtaken(self, name, keys):
+        found = original(self, name, keys)
+        if name not in packed:
+            packed.append(name)
+            packs.pack_small(self, name)
+        return found
+
+    monkeypatch.setattr(Parts, "homes", overtaken)
+    assert study.query("SELECT * FROM patterns ORDER BY ALL").equals(patterns)
+    packed.clear()
+    assert plane.table(study._asked([WAIST], None, None, None, None)[1], study.parts, None, 1.0, "bits").equals(table)
+    assert packed == ["information_plane"]
+
+
+def test_two_processes_that_pack_at_once_lose_nothing(store, soon, monkeypatch):
+    study = Study(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "MANY", 1000)
+        table = study.analyze([WAIST])
+    original, begun = Parts.put_file, []
+
+    def overtaken(self, path, content):
+        if not begun:
+            begun.append(path)
+            packs.pack_small(self, "information_plane")
+        original(self, path, content)
+
+    monkeypatch.setattr(Parts, "put_file", overtaken)
+    packs.pack_small(study.parts, "information_plane")
+    assert study.analyze([WAIST]).equals(table)
+    assert [len(file.parts) for file in study.parts.files("information_plane")] == [4]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"parts": {"a": "b"}}'])
+def test_a_pack_s_list_that_cannot_be_read_is_named(content, store, soon):
+    Study(store).analyze([WAIST])
+    [path] = (results(store) / "information_plane").glob("*.json")
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"cannot read the results in .*information_plane/.*\.json .*; remove it and"):
+        planes(store)
+
+
+def test_a_file_of_another_kind_is_not_packed(store, soon):
+    folder = results(store) / "information_plane"
+    folder.mkdir(parents=True)
+    pl.DataFrame({"a": [1]}).write_parquet(folder / "mine.parquet")
+    pl.DataFrame({"a": [1]}).write_parquet(folder / f"{0:032x}.parquet")
+    (folder / f"{1:032x}.parquet").write_bytes(b"PAR1")
+    Study(store).analyze([WAIST])
+    assert {"mine.parquet", f"{0:032x}.parquet", f"{1:032x}.parquet"} < {path.name for path in folder.iterdir()}
+    assert len(planes(store)) == 4
+
+
+# ── what is kept, and forgetting it ─────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_kept_is_told_by_what_it_means(store):
+    study = Study(store)
+    study.analyze([WAIST])
+    kept = study.kept()
+    assert kept.select("table", "run", "split", "layer", "waist", "epochs").rows() == [
+        *(("information_plane", "run0", "train", layer, "w", 1) for layer in "aabb"),
+        *(("patterns", "run0", "train", layer, "w", 1) for layer in "aabb"),
+        ("patterns", "run0", "train", "x", "w", None),
+    ]
+    sizes = {path.stem: path.stat().st_size for path in results(store).glob("*/*.parquet")}
+    assert dict(kept.select("part", "bytes").rows()) == sizes
+    study.analyze(["w: a=identity | exact"])
+    unused = study.kept().filter(pl.col("run").is_null())
+    assert sorted(unused["part"]) == sorted(kept["part"])
+
+
+def test_what_is_forgotten_is_computed_again(store, soon, computed):
+    study = Study(store)
+    table = study.analyze([WAIST])
+    gone = study.kept().filter(layer="a", table="information_plane")["part"]
+    study.forget(gone)  # out of a pack
+    assert planes(store)["layer"].to_list() == ["b", "b"]
+    computed.clear()
+    assert study.analyze([WAIST]).equals(table)
+    assert [key[2] for key in computed] == ["a", "a"]
+    study.forget(study.kept()["part"])
+    assert study.kept().is_empty()
+    assert not list(results(store).glob("*/*.parquet")) + list((results(store) / "patterns").glob("*.json"))
+    computed.clear()
+    assert study.analyze([WAIST]).equals(table)
+    assert len(computed) == 4
+
+
 def test_a_key_hangs_on_every_input_and_on_the_version(monkeypatch):
-    inputs = {"run": "a", "files": ["x 1 ff"], "epochs": [0]}
+    inputs = {"data": "a", "files": ["x 1 ff"], "epochs": [0]}
     key = content_key(inputs)
     assert key == content_key(dict(reversed(inputs.items())))
     assert len({key, *(content_key({**inputs, name: "other"}) for name in inputs)}) == 4

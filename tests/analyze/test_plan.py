@@ -20,7 +20,7 @@ def scan_of(recipes, budget, epochs=1, samples=60_000, shape=(16, 14, 14), files
     raw = epochs * samples * int(np.prod(shape)) * 4
     sizes = Sizes(epochs, samples, raw, raw // 3, files)
     forms = {parse_recipe(text): Form((units,), np.dtype("f4"), samples) for text, units in recipes.items()}
-    return Scan((), sizes, forms, budget)
+    return Scan((), sizes, forms, {}, budget)
 
 
 SIX = {

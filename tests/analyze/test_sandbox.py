@@ -1,11 +1,12 @@
 import tempfile
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import polars as pl
 import pytest
 
-from ibstore.analyze import Study
+from ibstore.analyze import Study, plane
 from ibstore.analyze.sql import sandbox, tables
 from ibstore.errors import QueryError
 
@@ -31,10 +32,13 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def locked(study, tmp_path_factory):
     """What a query runs in, opened once for many."""
-    parts = [sorted((study.parts.storage.root / table).iterdir()) for table in ("information_plane", "patterns")]
+    runs = study.store.runs()
+    todo = plane.tasks(runs, list(study.meanings().values())[-1:], None, None)
+    patterns = plane.patterns(todo, study.parts, tmp_path_factory.mktemp("scratch"))
+    assert len(patterns) == 3
     with sandbox.memory(tmp_path_factory.mktemp("spill")) as db:
-        tables.lay(db, study.store.runs(), *parts)
-        sandbox.lock(db, [*parts[0], *parts[1]])
+        tables.lay(db, runs, plane.table(todo, study.parts, None, 1.0, "bits"), patterns)
+        sandbox.lock(db, [Path(path) for path in patterns["path"]])
         yield db
 
 

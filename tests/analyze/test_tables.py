@@ -50,9 +50,7 @@ def study(store):
 
 
 def test_every_table_is_there(study):
-    assert sorted(TABLES) == sorted(
-        set(study.query("SHOW TABLES")["name"].to_list()) - {"stored_plane", "stored_patterns"}
-    )
+    assert study.query("SHOW TABLES")["name"].to_list() == sorted(TABLES)
 
 
 def test_runs(study):

@@ -13,19 +13,17 @@ from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ibstore.analyze.encode import Packed
+from ibstore.analyze.encode import DIGEST_BYTES, Packed
 from ibstore.analyze.entropy import CountsOfCounts
 from ibstore.analyze.sql.sandbox import quoted
 from ibstore.errors import IbstoreError, WriteError
-
-KEY_BYTES: Final = 32
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -98,7 +96,7 @@ class KeyCounter:
     def take(self, name: str, epoch: int | None, start: int, keys: Packed) -> None:
         """Add keys, (sample, byte), of the samples from row ``start`` on, to a variable."""
         mine = self._keys.setdefault(name, _Keys())
-        mine.wide = keys.shape[1] > KEY_BYTES
+        mine.wide = keys.shape[1] > DIGEST_BYTES
         mine.blocks.append((epoch, start, keys))
         mine.bytes += keys.nbytes
         if sum(each.bytes for each in list(self._keys.values())) > self._room:
@@ -159,26 +157,43 @@ class KeyCounter:
         return {"x": alone, "y": self._marginals["y"], "t": own["t"], "xt": own.get(x, alone), "ty": own["ty"]}
 
     @_one_at_a_time
-    def patterns(self, name: str, columns: dict[str, str]) -> bytes:
-        """Keys of a variable as Parquet: the constant text ``columns``, then epoch, sample and key."""
+    def patterns(self, name: str, part: str) -> bytes:
+        """Keys of a variable as Parquet: whose they are in the column ``part``, then epoch, sample and key."""
         source = self._source(name)
         key = "key"
         if self._keys[name].wide:
             key = "unhex(sha256(key))"
             self._check_digests(source)
-        constants = ", ".join(f"? AS {column}" for column in columns)
         path = Path(self._spill.name, "patterns.parquet")
         self._run(
             f"""
-            COPY (SELECT {constants}, epoch, sample, {key} AS key FROM {source} ORDER BY epoch, row)
+            COPY (SELECT ? AS part, epoch, sample, {key} AS key FROM {source} ORDER BY epoch, row)
             TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)
             """,
-            list(columns.values()),
+            [part],
         )
         try:
             return path.read_bytes()
         finally:
             path.unlink()
+
+    @_one_at_a_time
+    def recall(self, name: str, rows: Any) -> bool:
+        """Take the keys that `patterns` gave, an Arrow table of epoch, sample and key, as those of a variable.
+
+        Returns whether every epoch has a key for every sample.
+        """
+        self._keys[name] = _Keys(spilled=True)
+        self._db.register("kept", rows)
+        self._db.register("now", pa.table(self._columns))
+        columns = ", ".join(f"now.{column}" for column in self._columns)
+        self._run(
+            f"CREATE TEMP TABLE put_{name} AS SELECT kept.epoch, {columns}, kept.key FROM kept JOIN now USING (sample)"
+        )
+        self._db.unregister("kept")
+        self._db.unregister("now")
+        found = self._run(f"SELECT DISTINCT count(DISTINCT sample) FROM put_{name} GROUP BY epoch").fetchall()
+        return found == [(len(self._columns["row"]),)]
 
     @_one_at_a_time
     def drop(self, name: str) -> None:

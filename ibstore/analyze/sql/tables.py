@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import duckdb
 import numpy as np
+import polars
 import pyarrow as pa
 
 from ibstore.analyze.parts import unreadable
@@ -16,43 +17,34 @@ from ibstore.store.format.schema import Metrics
 
 TABLES: Final = ("runs", "layers", "epochs", "samples", "information_plane", "patterns", "joint_counts")
 
-_STORED_PLANE: Final = """
-    run VARCHAR, split VARCHAR, layer VARCHAR, waist VARCHAR, epoch BIGINT, n BIGINT,
-    h_x DOUBLE, h_y DOUBLE, h_t DOUBLE, h_xt DOUBLE, h_ty DOUBLE, i_xt DOUBLE, i_ty DOUBLE,
-    distinct_x BIGINT, distinct_t BIGINT, singletons_t BIGINT, saturated BOOLEAN
-"""
-_STORED_PATTERNS: Final = """
-    run VARCHAR, split VARCHAR, layer VARCHAR, waist VARCHAR, epoch BIGINT, sample BIGINT, key BLOB
-"""
+_KEPT_PATTERNS: Final = "part VARCHAR, filename VARCHAR, epoch BIGINT, sample BIGINT, key BLOB"
 
 _VIEWS: Final = """
-    CREATE VIEW information_plane AS
-    SELECT run, split, epoch, layer, waist, 'bits' AS unit, n, h_x, h_y, h_t, h_xt, h_ty, i_xt, i_ty,
-           1.0::DOUBLE AS beta, i_xt - i_ty AS ib, distinct_x, distinct_t, singletons_t, saturated
-    FROM stored_plane;
-
     CREATE VIEW patterns AS
-    SELECT run, split, epoch, layer, waist, sample, key FROM stored_patterns;
+    SELECT run, split, epoch, layer, waist, sample, key FROM kept.patterns JOIN kept.meanings USING (part, filename);
 
     CREATE VIEW joint_counts AS
     SELECT t.run, t.split, t.epoch, t.layer, t.waist, x.key AS x, t.key AS t, samples.label AS y, count(*) AS n
-    FROM stored_patterns t
-    JOIN stored_patterns x
-      ON x.epoch IS NULL AND x.run = t.run AND x.split = t.split AND x.waist = t.waist AND x.sample = t.sample
+    FROM (SELECT * FROM kept.patterns JOIN kept.meanings USING (part, filename) WHERE NOT is_input) t
+    JOIN (SELECT * FROM kept.patterns JOIN kept.meanings USING (part, filename) WHERE is_input) x
+      ON x.run = t.run AND x.split = t.split AND x.waist = t.waist AND x.sample = t.sample
     JOIN samples ON samples.run = t.run AND samples.split = t.split AND samples.sample = t.sample
-    WHERE t.epoch IS NOT NULL  -- the input's patterns have no epoch; a layer may be called x
     GROUP BY ALL;
 """
 
 
-def lay(db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: Sequence[Path], patterns: Sequence[Path]) -> None:
-    """Make every table of `TABLES` in ``db``, over runs and over the parts of two stored tables."""
+def lay(
+    db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: polars.DataFrame, patterns: polars.DataFrame
+) -> None:
+    """Make every table of `TABLES` in ``db``, over runs, the information plane, and where the patterns' files are."""
     _create(db, "runs", _runs(runs))
     _create(db, "layers", _layers(runs))
     _create(db, "epochs", _epochs(runs))
     _create(db, "samples", _samples(runs))
-    _over_parts(db, "stored_plane", plane, _STORED_PLANE)
-    _over_parts(db, "stored_patterns", patterns, _STORED_PATTERNS)
+    _create(db, "information_plane", plane.to_arrow())
+    db.execute("CREATE SCHEMA kept")
+    _create(db, "kept.meanings", patterns.rename({"path": "filename"}).to_arrow())
+    _over_files(db, patterns["path"].unique(maintain_order=True))
     db.execute(_VIEWS)
 
 
@@ -62,16 +54,19 @@ def _create(db: duckdb.DuckDBPyConnection, name: str, table: Any) -> None:
     db.unregister("given")
 
 
-def _over_parts(db: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path], columns: str) -> None:
-    """Lay a view over Parquet parts, or an empty table where there are none."""
-    if not paths:
-        db.execute(f"CREATE TABLE {name} ({columns})")
+def _over_files(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
+    """Lay a view over the patterns' files, or an empty table where there are none.
+
+    Joined with what the parts mean, only those row groups are read whose part is asked for.
+    """
+    listed = ", ".join(quoted(pattern(Path(path))) for path in paths)
+    if not listed:
+        db.execute(f"CREATE TABLE kept.patterns ({_KEPT_PATTERNS})")
         return
-    listed = ", ".join(quoted(pattern(path)) for path in paths)
     try:
-        db.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet([{listed}])")
+        db.execute(f"CREATE VIEW kept.patterns AS SELECT * FROM read_parquet([{listed}], filename = true)")
     except duckdb.Error as error:
-        raise unreadable(str(paths[0].parent), str(error)) from None
+        raise unreadable("patterns", str(error)) from None
 
 
 def _table(rows: Iterable[dict[str, Any]], schema: Any) -> Any:
