@@ -146,14 +146,21 @@ def thesis_edges(num: int = 2) -> Discretization:
 
 @register_discretizer
 def width(w: float) -> Discretization:
-    """Code = floor(value / w), computed in float64 and clipped to 32 bits; the infinities are at the ends."""
+    """Code of k = floor(value / w), computed in float64 and clipped to 32 bits; the infinities are at the ends.
+
+    It is 2k, or −2k − 1 where k < 0, so that all bytes but the last of most codes are the same and need not be counted.
+    """
     if not (w > 0 and np.isfinite(w)):
         raise ValueError(f"w must be a positive number, not {w}")
 
     def code(values: NDArray[Any]) -> NDArray[Any]:
-        with np.errstate(over="ignore"):  # beyond float64 is beyond 32 bits
-            steps = np.floor(values.astype(np.float64) / w)
-        return (np.clip(steps, -(2.0**31), 2.0**31 - 1) + 2.0**31).astype(np.uint32)
+        from ibstore.analyze.kernels import count_steps
+
+        if values.dtype not in (np.float32, np.float64):
+            values = values.astype(np.float64)
+        codes = np.empty(values.shape, np.uint32)
+        count_steps(values, float(w), codes)
+        return codes
 
     return Coding(lambda _: 32, code)
 

@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
@@ -81,14 +82,19 @@ class Recipe:
     @property
     def discretize(self) -> Discretization:
         """The discretization with its parameters bound."""
-        call = self.discretization
-        return DISCRETIZATIONS[call.name](*call.args, **dict(call.kwargs))
+        return _bound(DISCRETIZATIONS[self.discretization.name], self.discretization)
 
     @property
     def meaning(self) -> str:
         """What results hang on: the text, and the source of functions that ibstore does not ship."""
         functions = REDUCTIONS[self.reduction.name], DISCRETIZATIONS[self.discretization.name]
         return "\n".join([str(self), *map(_foreign_source, functions)]).rstrip()
+
+
+@lru_cache
+def _bound(function: Callable[..., Discretization], call: Call) -> Discretization:
+    """Made once, though every epoch asks for it; another function of that name makes another."""
+    return function(*call.args, **dict(call.kwargs))
 
 
 def _foreign_source(function: Callable[..., Any]) -> str:

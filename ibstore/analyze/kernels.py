@@ -63,6 +63,16 @@ def count_edges(values: NDArray[Any], edges: NDArray[Any], codes: NDArray[Any]) 
 
 
 @_compiled
+def count_steps(values: NDArray[Any], step: float, codes: NDArray[np.uint32]) -> None:
+    """Put 2k, or −2k − 1 where k < 0, for k = floor(value / step) within 32 bits, into ``codes``, (row, unit)."""
+    for row in range(values.shape[0]):
+        for unit in range(values.shape[1]):
+            count = np.floor(np.float64(values[row, unit]) / step)
+            count = min(max(count, -(2.0**31)), 2.0**31 - 1)
+            codes[row, unit] = 2 * count if count >= 0 else -2 * count - 1
+
+
+@_compiled
 def pack_bits(codes: NDArray[Any], bits: int, out: NDArray[np.uint8]) -> None:
     """Put the last ``bits`` < 32 bits of each code, (row, unit), into ``out``, (row, byte), most significant first."""
     byte = np.uint64(255)
@@ -77,6 +87,24 @@ def pack_bits(codes: NDArray[Any], bits: int, out: NDArray[np.uint8]) -> None:
                 place += 1
         if filled:
             out[row, place] = (word << np.uint64(8 - filled)) & byte
+
+
+@_compiled
+def mark_varying(keys: NDArray[np.uint8], first: NDArray[np.uint8], varying: NDArray[np.uint8]) -> None:
+    """Set bits in ``varying``, (byte,), where any of ``keys``, (row, byte), differs from ``first``, (byte,)."""
+    for row in range(keys.shape[0]):
+        for place in range(keys.shape[1]):
+            varying[place] |= keys[row, place] ^ first[place]
+
+
+@_compiled
+def join_bytes(keys: NDArray[np.uint8], places: NDArray[np.int64], words: NDArray[np.uint64]) -> None:
+    """Put the bytes of ``keys``, (row, byte), at some places, eight to a word, into ``words``, (word, row)."""
+    words[:] = 0
+    for number, place in enumerate(places):
+        word = words[number // 8]
+        for row in range(keys.shape[0]):
+            word[row] = (word[row] << np.uint64(8)) | np.uint64(keys[row, place])
 
 
 @_compiled

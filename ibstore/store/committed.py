@@ -2,12 +2,13 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from math import prod
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ibstore.errors import DamagedError
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 THREADS: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 """Shards that are decoded side by side: as many are in memory, and one more."""
+
+
+TURN_BYTES: Final = 1 << 20
+"""Blocks are worked on together up to so many bytes: to pass each one to a thread would take longer than it does."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,16 @@ class CommittedArray:
                 block = shards.decode(content, prefix, min(rows, samples - start))
             return work(prefix, start, block)
 
-        places = ((prefix, start) for prefix in prefixes for start in range(0, samples, rows))
+        places = [(prefix, start) for prefix in prefixes for start in range(0, samples, rows)]
+        size = min(rows, samples) * prod(array.shape[axis + 1 :]) * array.dtype.itemsize
+        groups = batched(places, max(1, TURN_BYTES // max(1, size)))
         with ThreadPoolExecutor(threads) as pool:
-            pending = deque(pool.submit(result, *place) for place in islice(places, threads))
-            for place in places:
-                yield pending.popleft().result()
-                pending.append(pool.submit(result, *place))
+            pending = deque(pool.submit(_each, result, group) for group in islice(groups, threads))
+            for group in groups:
+                yield from pending.popleft().result()
+                pending.append(pool.submit(_each, result, group))
             while pending:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()
 
     def _open(self) -> "zarr.Array[Any]":
         """Array as its metadata says, which have no checksum of their own."""
@@ -163,6 +171,17 @@ class CommittedArray:
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DamagedError(f"{self.what}: {where} cannot be read ({reason}); {self.remedy}") from error
+
+
+def _each(work: "Callable[..., Result]", places: "Iterable[tuple[Any, ...]]") -> "list[Result]":
+    return [work(*place) for place in places]
+
+
+def batched(items: "Iterable[Item]", size: int) -> "Iterator[tuple[Item, ...]]":
+    """Items in groups of ``size``, the last one shorter (`itertools.batched`, from Python 3.12)."""
+    rest = iter(items)
+    while group := tuple(islice(rest, size)):
+        yield group
 
 
 @lru_cache(maxsize=2)

@@ -27,6 +27,13 @@ def counted(values, edges):
     return (values[:, None] >= edges[None]).sum(axis=1)
 
 
+def stepped(values, step):
+    """Twice the number of steps in each value, rounded down; −2k − 1 where it is below 0."""
+    with np.errstate(over="ignore"):
+        counts = np.floor(values.astype(np.float64) / step).clip(-(2.0**31), 2.0**31 - 1).astype(np.int64)
+    return np.where(counts < 0, -2 * counts - 1, 2 * counts)
+
+
 @st.composite
 def blocks(draw, dtype):
     """Values (row, unit) with many ties, and two bounds a unit, in any order."""
@@ -106,3 +113,30 @@ def test_pool_takes_nan_for_the_largest_as_numpy_does(values):
     out = np.empty((1, 1, 1, 1), np.float32)
     kernels.pool(block, (2, 2, 2), False, out)
     np.testing.assert_array_equal(out.item(), block.max())
+
+
+@given(
+    arrays.arrays(np.float64, (5, 3), elements=st.floats(allow_nan=False))
+    | arrays.arrays(np.float32, (4, 2), elements=st.floats(-2, 2, width=32)),
+    st.floats(1e-6, 1e6),
+)
+def test_count_steps(values, step):
+    codes = np.empty(values.shape, np.uint32)
+    kernels.count_steps(values, step, codes)
+    np.testing.assert_array_equal(codes, stepped(values, step))
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 20)), elements=st.sampled_from([0, 1, 255])))
+def test_keys_are_joined_to_words_without_what_is_the_same(keys):
+    varying = np.zeros(keys.shape[1], np.uint8)
+    kernels.mark_varying(keys, keys[0], varying)
+    np.testing.assert_array_equal(varying, np.bitwise_or.reduce(keys ^ keys[:1], axis=0))
+    places = np.flatnonzero(varying)
+    words = np.empty((-(-len(places) // 8), len(keys)), np.uint64)
+    kernels.join_bytes(keys, places, words)
+    expected = [
+        [int.from_bytes(key[places[start : start + 8]].tobytes(), "big") for key in keys]
+        for start in range(0, len(places), 8)
+    ]
+    assert words.tolist() == expected
+    assert len(set(zip(*words.tolist(), strict=True))) in {len(np.unique(keys, axis=0)), 0}

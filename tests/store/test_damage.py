@@ -17,7 +17,7 @@ from ibstore.errors import (
     StoreError,
     UnknownNameError,
 )
-from ibstore.store import Store, create_store
+from ibstore.store import Store, committed, create_store
 from ibstore.store.format import layout
 from ibstore.store.format.schema import group, group_attributes
 
@@ -356,7 +356,8 @@ def test_a_truncated_file_is_told_before_anything_is_read(sharded):
     assert_only_damaged(sharded, "conv", 0)
 
 
-def test_a_file_that_vanishes_while_others_are_read_is_not_taken_for_fill_values(sharded):
+def test_a_file_that_vanishes_while_others_are_read_is_not_taken_for_fill_values(sharded, monkeypatch):
+    monkeypatch.setattr(committed, "TURN_BYTES", 1)
     run = Store.open(sharded).run("run0")
     blocks = run.segment(0).blocks(run.manifest.splits[0], run.layer("conv"), 0)
     np.testing.assert_array_equal(next(blocks), VALUES["conv"][0, :2])

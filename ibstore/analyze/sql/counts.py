@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 import duckdb
 import numpy as np
@@ -24,6 +24,11 @@ from ibstore.analyze.encode import DIGEST_BYTES, Packed
 from ibstore.analyze.entropy import CountsOfCounts
 from ibstore.analyze.sql.sandbox import quoted
 from ibstore.errors import IbstoreError, WriteError
+
+WORD_BYTES: Final = 8
+MOST_WORDS: Final = 2
+MOST_BYTES: Final = 64
+"""Wider keys are not looked through for bytes that are always the same."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,13 +118,13 @@ class KeyCounter:
 
         Exact, and a small integer.
         """
-        source = self._source(name)
-        found = self._run(f"SELECT count(*) AS n FROM {source} GROUP BY key").fetchnumpy()
+        source, key = self._source(name)
+        found = self._run(f"SELECT count(*) AS n FROM {source} GROUP BY {key}").fetchnumpy()
         self._marginals[name] = _histogram(found["n"])
         named = self._run(
             f"""
-            WITH named AS (SELECT key, min(row) AS first FROM {source} GROUP BY key)
-            SELECT first FROM {source} JOIN named USING (key) ORDER BY row
+            WITH named AS (SELECT {key}, min(row) AS first FROM {source} GROUP BY {key})
+            SELECT first FROM {source} JOIN named USING ({key}) ORDER BY row
             """
         ).fetchnumpy()
         self._columns[name] = pa.array(np.asarray(named["first"], np.int64))
@@ -130,21 +135,21 @@ class KeyCounter:
 
         An input that tells every sample apart tells every pair apart: X,T is counted as X is.
         """
-        source = self._source(name)
+        source, key = self._source(name)
         rows = len(self._columns["row"])
         alike = [x for x in inputs if self._marginals[x].distinct < rows]
         joint = "".join(
             f"""
             UNION ALL SELECT epoch, '{x}' AS variable, n, count(*) AS keys
-            FROM (SELECT epoch, count(*) AS n FROM {source} GROUP BY epoch, key, {x}) GROUP BY ALL"""
+            FROM (SELECT epoch, count(*) AS n FROM {source} GROUP BY epoch, {key}, {x}) GROUP BY ALL"""
             for x in alike
         )
         found = self._run(
             f"""
-            WITH ty AS MATERIALIZED (SELECT epoch, key, y, count(*) AS n FROM {source} GROUP BY ALL)
+            WITH ty AS MATERIALIZED (SELECT epoch, {key}, y, count(*) AS n FROM {source} GROUP BY ALL)
             SELECT epoch, 'ty' AS variable, n, count(*) AS keys FROM ty GROUP BY ALL
             UNION ALL SELECT epoch, 't' AS variable, n, count(*) AS keys
-            FROM (SELECT epoch, sum(n)::BIGINT AS n FROM ty GROUP BY epoch, key) GROUP BY ALL
+            FROM (SELECT epoch, sum(n)::BIGINT AS n FROM ty GROUP BY epoch, {key}) GROUP BY ALL
             {joint} ORDER BY ALL
             """
         ).fetchnumpy()
@@ -159,8 +164,7 @@ class KeyCounter:
     @_one_at_a_time
     def patterns(self, name: str, part: str) -> bytes:
         """Keys of a variable as Parquet: whose they are in the column ``part``, then epoch, sample and key."""
-        source = self._source(name)
-        key = "key"
+        source, key = self._source(name, whole=True)
         if self._keys[name].wide:
             key = "unhex(sha256(key))"
             self._check_digests(source)
@@ -202,33 +206,39 @@ class KeyCounter:
             self._run(f"DROP TABLE put_{name}")
         self._db.unregister(f"held_{name}")
 
-    def _source(self, name: str) -> str:
-        """What the variable's keys are called in SQL: (epoch, row, sample, y, named inputs …, key)."""
+    def _source(self, name: str, *, whole: bool = False) -> tuple[str, str]:
+        """What the variable's keys are called in SQL, (epoch, row, sample, y, named inputs …, key), and the key there.
+
+        Unless they are wanted ``whole``, short keys are one or two integers, which are counted in half of the time.
+        """
         mine = self._keys[name]
         if mine.spilled:
             self._put_down(name)
-            return f"put_{name}"
-        self._db.register(f"held_{name}", self._table(mine.blocks))
-        return f"held_{name}"
+            return f"put_{name}", "key"
+        keys = [keys for _, _, keys in mine.blocks]
+        shown = {"key": _binary(keys)} if whole else _words(keys) or {"key": _binary(keys)}
+        self._db.register(f"held_{name}", self._table(mine.blocks, shown))
+        return f"held_{name}", ", ".join(shown)
 
     def _put_down(self, name: str) -> None:
         """Give a variable's blocks to DuckDB, which writes to disk what has no room in memory."""
         mine = self._keys[name]
         if mine.blocks:
-            self._db.register("block", self._table(mine.blocks))
+            keys = {"key": _binary([keys for _, _, keys in mine.blocks])}
+            self._db.register("block", self._table(mine.blocks, keys))
             verb = f"INSERT INTO put_{name}" if mine.spilled else f"CREATE TEMP TABLE put_{name} AS"
             self._run(f"{verb} SELECT * FROM block")
             self._db.unregister("block")
         mine.blocks, mine.bytes, mine.spilled = [], 0, True
 
-    def _table(self, blocks: "Sequence[Block]") -> Any:
-        """Keys beside the columns of their rows, without a copy."""
-        parts = []
-        for epoch, start, keys in blocks:
-            columns = {name: column.slice(start, len(keys)) for name, column in self._columns.items()}
-            epochs = pa.nulls(len(keys), pa.int64()) if epoch is None else pa.array(np.full(len(keys), epoch))
-            parts.append(pa.table({"epoch": epochs, **columns, "key": _binary(keys)}))
-        return pa.concat_tables(parts)
+    def _table(self, blocks: "Sequence[Block]", keys: dict[str, Any]) -> Any:
+        """Columns of the keys of some blocks, beside those of their rows."""
+        places = [(epoch, start, len(keys)) for epoch, start, keys in blocks]
+        columns = {
+            name: pa.chunked_array([column.slice(start, rows) for _, start, rows in places], column.type)
+            for name, column in self._columns.items()
+        }
+        return pa.table({"epoch": _epochs(places), **columns, **keys})
 
     def _check_digests(self, source: str) -> None:
         row = self._run(f"SELECT count(DISTINCT key), count(DISTINCT sha256(key)) FROM {source}").fetchone()
@@ -266,12 +276,47 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _binary(keys: Packed) -> Any:
-    """Keys as an Arrow array, without a copy."""
-    rows, width = keys.shape
-    return pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), rows, [None, pa.py_buffer(np.ascontiguousarray(keys))]
+def _binary(blocks: Sequence[Packed]) -> Any:
+    """Keys as an Arrow column, without a copy."""
+    width = blocks[0].shape[1]
+    kind = pa.binary(width)
+    buffers = [(len(keys), pa.py_buffer(np.ascontiguousarray(keys))) for keys in blocks]
+    return pa.chunked_array(
+        [pa.FixedSizeBinaryArray.from_buffers(kind, rows, [None, buffer]) for rows, buffer in buffers], kind
     )
+
+
+def _words(blocks: Sequence[Packed]) -> dict[str, Any] | None:
+    """Keys as one or two columns of integers, which differ where the keys do; None where they are too wide for it.
+
+    Bytes that are the same in all keys are left out.
+    """
+    from ibstore.analyze.kernels import join_bytes, mark_varying
+
+    width = blocks[0].shape[1]
+    if width > MOST_BYTES:
+        return None
+    varying = np.zeros(width, np.uint8)
+    for keys in blocks:
+        mark_varying(keys, blocks[0][0], varying)
+    places = np.flatnonzero(varying)
+    count = -(-max(1, len(places)) // WORD_BYTES)
+    if count > MOST_WORDS:
+        return None
+    words = np.empty((count, sum(map(len, blocks))), np.uint64)
+    start = 0
+    for keys in blocks:
+        join_bytes(keys, places, words[:, start : start + len(keys)])
+        start += len(keys)
+    return {f"word{number}": pa.array(word) for number, word in enumerate(words)}
+
+
+def _epochs(places: "Sequence[tuple[int | None, int, int]]") -> Any:
+    """Epochs of the rows of some blocks: (epoch, first row, rows) each."""
+    epochs, rows = [epoch for epoch, _, _ in places], [rows for _, _, rows in places]
+    if None in epochs:
+        return pa.nulls(sum(rows), pa.int64())
+    return pa.array(np.repeat(np.array(epochs, np.int64), rows))
 
 
 def _by_epoch(found: dict[str, Any]) -> dict[int, Counts]:
