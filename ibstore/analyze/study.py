@@ -22,6 +22,8 @@ from ibstore.store.reader import Listed, listed
 if TYPE_CHECKING:
     import polars as pl
 
+    from ibstore.analyze.sql.activations import Lazy
+
 
 SECONDS_BETWEEN_LOOKS: Final = 2.0
 
@@ -200,9 +202,10 @@ class Study:
         self, sql: str, emit: Emit = ignore, damaged: Callable[[DamagedError], None] | None = None
     ) -> "pl.DataFrame":
         """Answer of one SELECT over the tables ``runs``, ``layers``, ``epochs``, ``samples``,
-        ``information_plane``, ``patterns`` and ``joint_counts``.
+        ``information_plane``, ``patterns``, ``joint_counts``, ``activations`` and ``wide.<layer>``.
 
-        The last three hold what was analyzed so far, in bits, under each waist's latest meaning.
+        The information plane, patterns and counts are what was analyzed so far, in bits, under each waist's latest
+        meaning; activations are read from the store as far as the query needs them.
 
         Parameters
         ----------
@@ -239,11 +242,15 @@ class Study:
             ):
                 patterns = plane.patterns(todo, self.parts, Path(scratch))
                 files = [Path(path) for path in patterns["path"].unique(maintain_order=True)]
+                lazy: list[Lazy] = []
                 try:
-                    tables.lay(db, runs, found, patterns)
+                    lazy = tables.lay(db, runs, found, patterns, sql)
                     sandbox.lock(db, files)
                     return sandbox.select(db, sql)
                 except IbstoreError as error:
+                    for table in lazy:
+                        if table.damage is not None:
+                            raise table.damage from None
                     if all(path.exists() for path in files):
                         raise
                     raise FileNotFoundError from error  # another process packed it

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import zarr
     from numpy.typing import NDArray
+
+    from ibstore.store.format.shards import Shards
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -96,19 +98,13 @@ class CommittedArray:
         DamagedError
             When a committed file is missing, truncated or altered; nothing is read if that shows beforehand.
         """
-        from ibstore.store.format.shards import Shards
-
-        array = self._open()
-        with self._damage(RECORD):
-            shards = Shards.of(array)
-        self._check_sizes()
+        array, shards = self._coded
         axis = len(prefixes[0])
         rows, samples = shards.shard[axis], array.shape[axis]
         again = axis > 0 and array.shape[0] > 1
 
         def result(prefix: tuple[int, ...], start: int) -> "Result":
-            units = (0,) * (array.ndim - axis - 1)
-            path = array.metadata.encode_chunk_key((*(0,) * axis, start // rows, *units))
+            path = self._shard(axis, start // rows)
             content = self._read(path, again=again)
             with self._damage(path):
                 block = shards.decode(content, prefix, min(rows, samples - start))
@@ -124,6 +120,53 @@ class CommittedArray:
                 pending.append(pool.submit(_each, result, group))
             while pending:
                 yield from pending.popleft().result()
+
+    def chunk_rows(self, axis: int = 1) -> int:
+        """Rows of the smallest piece that can be read by itself, along ``axis``."""
+        return self._coded[1].chunk[axis]
+
+    def chunk(self, prefix: tuple[int, ...], number: int) -> "NDArray[Any]":
+        """Rows of one chunk along the axis after ``prefix``, of whose file only its bytes are read.
+
+        Raises
+        ------
+        DamagedError
+            When its file is missing, truncated or altered there.
+        """
+        (array, shards), axis = self._coded, len(prefix)
+        shard, within = divmod(number, shards.grid[axis])
+        path = self._shard(axis, shard)
+        with self._damage(path):
+            span = shards.span(self._index(path), self.committed[path].bytes, prefix, within)
+            block = shards.decode_chunk(self.storage.read_range(f"{self.key}/{path}", *span), axis, within)
+        return block[: array.shape[axis] - number * len(block)]
+
+    @cached_property
+    def _coded(self) -> "tuple[zarr.Array[Any], Shards]":
+        """The array as its metadata says, and its coder; every file has been seen to have the size that it should."""
+        from ibstore.store.format.shards import Shards
+
+        array = self._open()
+        with self._damage(RECORD):
+            shards = Shards.of(array)
+        self._check_sizes()
+        return array, shards
+
+    def _shard(self, axis: int, number: int) -> str:
+        """Path of a shard along an axis; along those before it there is one."""
+        array, _ = self._coded
+        return array.metadata.encode_chunk_key((*(0,) * axis, number, *(0,) * (array.ndim - axis - 1)))
+
+    def _index(self, path: str) -> "NDArray[np.uint64]":
+        """Where a shard's chunks are, read once."""
+        if path not in self._indexes:
+            size, tail = self.committed[path].bytes, self._coded[1].index_bytes
+            self._indexes[path] = self._coded[1].index(self.storage.read_range(f"{self.key}/{path}", size - tail, size))
+        return self._indexes[path]
+
+    @cached_property
+    def _indexes(self) -> "dict[str, NDArray[np.uint64]]":
+        return {}
 
     def _open(self) -> "zarr.Array[Any]":
         """Array as its metadata says, which have no checksum of their own."""

@@ -178,6 +178,10 @@ class Segment:
         prefixes = [(position,) for position in range(len(epochs))]
         return array.map(lambda prefix, start, block: work(prefix[0], start, block), prefixes, threads)
 
+    def array(self, split: SplitInfo, layer: LayerInfo) -> CommittedArray:
+        """The layer's array, (epoch, sample, …), for reading some of its chunks."""
+        return self._array(split, layer, f"epochs {listed(list(self.record.epochs))}")
+
     def _array(self, split: SplitInfo, layer: LayerInfo, epochs: str) -> CommittedArray:
         what = f"run {unescape(self.key.split('/')[1])!r}, layer {layer.name!r}, {epochs}"
         remedy = "restore it from a copy, or leave that epoch out with --epoch"

@@ -37,7 +37,7 @@ def locked(study, tmp_path_factory):
     patterns = plane.patterns(todo, study.parts, tmp_path_factory.mktemp("scratch"))
     assert len(patterns) == 3
     with sandbox.memory(tmp_path_factory.mktemp("spill")) as db:
-        tables.lay(db, runs, plane.table(todo, study.parts, None, 1.0, "bits"), patterns)
+        tables.lay(db, runs, plane.table(todo, study.parts, None, 1.0, "bits"), patterns, "wide t")
         sandbox.lock(db, [Path(path) for path in patterns["path"]])
         yield db
 

@@ -190,3 +190,25 @@ def test_names_with_signs_are_names(name, tmp_path):
     study.analyze(["w'w: *=identity | exact"])
     assert study.query("SELECT run, layer, waist FROM information_plane").rows() == [("o'clock", "it's", "w'w")]
     assert study.query("SELECT count(*) FROM patterns WHERE waist = 'w''w'").item() == 8
+
+
+# ── macros ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_information_plane_by_hand_is_the_one_that_is_kept(study):
+    table = study.analyze([WAIST]).filter(run="b", split="train")
+    for layer in ("conv", "out"):
+        by_hand = study.query(
+            f"""
+            SELECT epoch, entropy(t) AS h_t, mutual_information(x, t) AS i_xt, mutual_information(t, y) AS i_ty
+            FROM waist_keys('b', '{layer}', 'w') WHERE split = 'train' GROUP BY epoch ORDER BY epoch
+            """
+        )
+        expected = table.filter(layer=layer).select("epoch", "h_t", "i_xt", "i_ty")
+        assert np.array(by_hand.rows()) == pytest.approx(np.array(expected.rows()), abs=1e-12)
+
+
+def test_entropy_of_counts(study):
+    assert study.query("SELECT entropy_bits(n) AS h FROM (VALUES (1), (1), (2)) counts(n)")["h"].to_list() == [1.5]
+    assert study.query("SELECT mutual_information(a, b) AS i FROM (VALUES (1, 'x'), (2, 'y')) t(a, b)").item() == 1.0
+    assert study.query("SELECT mutual_information(a, b) AS i FROM (VALUES (1, 'x'), (2, 'x')) t(a, b)").item() == 0.0

@@ -366,6 +366,32 @@ def test_a_file_that_vanishes_while_others_are_read_is_not_taken_for_fill_values
         list(blocks)
 
 
+def test_a_chunk_is_read_by_itself(sharded):
+    run = Store.open(sharded).run("run0")
+    array = run.segment(1).array(run.manifest.splits[0], run.layer("conv"))
+    rows, values = array.chunk_rows(), VALUES["conv"][1]
+    for number in range(-(-len(values) // rows)):
+        np.testing.assert_array_equal(array.chunk((0,), number), values[number * rows : (number + 1) * rows])
+
+
+@pytest.mark.parametrize("place", ["chunk", "index"])
+def test_damage_is_found_where_a_chunk_is_read_and_costs_no_other(sharded, place):
+    run = Store.open(sharded).run("run0")
+    shard = stores.segment_folder(sharded, 1) / "train" / "conv" / "c.0.1.0.0"
+    content = bytearray(shard.read_bytes())
+    content[2 if place == "chunk" else -2] ^= 1
+    shard.write_bytes(content)
+    array = run.segment(1).array(run.manifest.splits[0], run.layer("conv"))
+    per_shard = array._coded[1].grid[1]
+    np.testing.assert_array_equal(array.chunk((0,), 0), VALUES["conv"][1, : array.chunk_rows()])
+    with pytest.raises(DamagedError, match=r"layer 'conv', epochs 1: .*c\.0\.1\.0\.0 cannot be read \(.* checksum\)"):
+        array.chunk((0,), per_shard)
+    os.truncate(shard, 5)
+    again = run.segment(1).array(run.manifest.splits[0], run.layer("conv"))
+    with pytest.raises(DamagedError, match=r"c\.0\.1\.0\.0 cannot be read \(it has 5 bytes instead of"):
+        again.chunk((0,), 0)
+
+
 @pytest.mark.parametrize("file", ["zarr.json", "c.0.1.0.0"])
 def test_a_flipped_byte_anywhere_is_found(sharded, file):
     path = stores.segment_folder(sharded, 1) / "train" / "conv" / file

@@ -66,6 +66,15 @@ def test_what_is_put_is_read(storage, content):
     assert storage.read("a/b/c") == b"other"
 
 
+def test_some_bytes_are_read(storage):
+    storage.put("a/b", bytes(range(100)))
+    assert storage.read_range("a/b", 0, 1) == b"\0"
+    assert storage.read_range("a/b", 90, 100) == bytes(range(90, 100))
+    assert storage.read_range("a/b", 95, 105) == bytes(range(95, 100))
+    with pytest.raises(FileNotFoundError):
+        storage.read_range("a/c", 0, 1)
+
+
 def test_many_are_read_at_once_in_the_order_asked_for(storage):
     keys = [f"a/{number}" for number in range(20)]
     for key in keys[::2]:

@@ -54,6 +54,11 @@ def quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
+def identifier(name: str) -> str:
+    """A name as SQL writes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def select(db: duckdb.DuckDBPyConnection, sql: str) -> polars.DataFrame:
     """Answer of one SELECT.
 

@@ -1,8 +1,9 @@
 """The tables that queries see, built over a store's JSON and its parts. Names and columns are public API."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 import numpy as np
@@ -15,7 +16,18 @@ from ibstore.store import Run
 from ibstore.store.format.probe import integer_labels
 from ibstore.store.format.schema import Metrics
 
-TABLES: Final = ("runs", "layers", "epochs", "samples", "information_plane", "patterns", "joint_counts")
+if TYPE_CHECKING:
+    from ibstore.analyze.sql.activations import Lazy
+
+TABLES: Final = (
+    *("runs", "layers", "epochs", "samples", "information_plane", "patterns", "joint_counts"),
+    "activations",
+)
+
+_OF_ACTIVATIONS: Final = re.compile(
+    "activations|wide|query|show|describe|summarize|information_schema|duckdb_|pragma", re.IGNORECASE
+)
+"""What a text has in it that speaks of the lazy tables, or of all tables; they take a quarter of a second to load."""
 
 _KEPT_PATTERNS: Final = "part VARCHAR, filename VARCHAR, epoch BIGINT, sample BIGINT, key BLOB"
 
@@ -23,20 +35,36 @@ _VIEWS: Final = """
     CREATE VIEW patterns AS
     SELECT run, split, epoch, layer, waist, sample, key FROM kept.patterns JOIN kept.meanings USING (part, filename);
 
-    CREATE VIEW joint_counts AS
-    SELECT t.run, t.split, t.epoch, t.layer, t.waist, x.key AS x, t.key AS t, samples.label AS y, count(*) AS n
+    CREATE VIEW kept.keys AS
+    SELECT t.run, t.split, t.epoch, t.layer, t.waist, t.sample, x.key AS x, t.key AS t, samples.label AS y
     FROM (SELECT * FROM kept.patterns JOIN kept.meanings USING (part, filename) WHERE NOT is_input) t
     JOIN (SELECT * FROM kept.patterns JOIN kept.meanings USING (part, filename) WHERE is_input) x
       ON x.run = t.run AND x.split = t.split AND x.waist = t.waist AND x.sample = t.sample
-    JOIN samples ON samples.run = t.run AND samples.split = t.split AND samples.sample = t.sample
-    GROUP BY ALL;
+    JOIN samples ON samples.run = t.run AND samples.split = t.split AND samples.sample = t.sample;
+
+    CREATE VIEW joint_counts AS
+    SELECT run, split, epoch, layer, waist, x, t, y, count(*) AS n FROM kept.keys GROUP BY ALL;
 """
+
+_MACROS: Final = """
+    CREATE MACRO entropy_bits(n) AS log2(sum(n)) - sum(n * log2(n)) / sum(n);
+
+    CREATE MACRO mutual_information(a, b) AS greatest(0, entropy(a) + entropy(b) - entropy({'a': a, 'b': b}));
+
+    CREATE MACRO waist_keys(of_run, of_layer, of_waist) AS TABLE
+    SELECT split, epoch, sample, x, t, y FROM kept.keys
+    WHERE run = of_run AND layer = of_layer AND waist = of_waist;
+"""
+"""What makes the field's words speakable; `docs/tables.md` has an example of each."""
 
 
 def lay(
-    db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: polars.DataFrame, patterns: polars.DataFrame
-) -> None:
-    """Make every table of `TABLES` in ``db``, over runs, the information plane, and where the patterns' files are."""
+    db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: polars.DataFrame, patterns: polars.DataFrame, sql: str
+) -> "list[Lazy]":
+    """Make the tables of `TABLES` that ``sql`` can speak of, and those of the schema ``wide``.
+
+    They are made from runs, the information plane, and where the patterns' files are; the lazy ones are returned.
+    """
     _create(db, "runs", _runs(runs))
     _create(db, "layers", _layers(runs))
     _create(db, "epochs", _epochs(runs))
@@ -45,7 +73,12 @@ def lay(
     db.execute("CREATE SCHEMA kept")
     _create(db, "kept.meanings", patterns.rename({"path": "filename"}).to_arrow())
     _over_files(db, patterns["path"].unique(maintain_order=True))
-    db.execute(_VIEWS)
+    db.execute(_VIEWS + _MACROS)
+    if not _OF_ACTIVATIONS.search(sql):
+        return []
+    from ibstore.analyze.sql import activations
+
+    return activations.lay(db, runs, sql)
 
 
 def _create(db: duckdb.DuckDBPyConnection, name: str, table: Any) -> None:

@@ -112,13 +112,32 @@ class Shards:
 
     def _bodies(self, content: bytes, at: tuple[int, ...], count: int) -> Iterator[memoryview]:
         view = memoryview(content)
-        tail = 16 * prod(self.grid) + _CRC.size
-        index = np.frombuffer(_checked(view[-tail:], "its index"), "<u8").reshape(*self.grid, 2)
+        index = self.index(view[-self.index_bytes :])
         for number in range(count):
-            offset, length = map(int, index[(*at, number, *(0,) * (len(self.grid) - len(at) - 1))])
-            if offset == ABSENT or offset + length > len(view) - tail:
-                raise ValueError(f"chunk {number} is not there")
-            yield _checked(view[offset : offset + length], f"chunk {number}")
+            start, stop = self.span(index, len(view), at, number)
+            yield _checked(view[start:stop], f"chunk {number}")
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes at a shard's end that tell where its chunks are."""
+        return 16 * prod(self.grid) + _CRC.size
+
+    def index(self, tail: bytes | memoryview) -> NDArray[np.uint64]:
+        """Offsets and lengths of the chunks, (…, 2), from a shard's end; ValueError where it is altered."""
+        return np.frombuffer(_checked(memoryview(tail), "its index"), "<u8").reshape(*self.grid, 2)
+
+    def span(self, index: NDArray[np.uint64], size: int, at: tuple[int, ...], number: int) -> tuple[int, int]:
+        """First byte of a chunk and the first after it, in a shard of ``size`` bytes; ValueError where it is absent."""
+        offset, length = map(int, index[(*at, number, *(0,) * (len(self.grid) - len(at) - 1))])
+        if offset == ABSENT or offset + length > size - self.index_bytes:
+            raise ValueError(f"chunk {number} is not there")
+        return offset, offset + length
+
+    def decode_chunk(self, coded: bytes, axis: int, number: int) -> NDArray[Any]:
+        """Rows of one chunk, (sample, …), from its bytes, where ``sample`` is the axis ``axis``; raises as `decode`."""
+        out = np.empty(self.chunk[axis:], self.dtype.newbyteorder("<"))
+        self._decode_chunk(_checked(memoryview(coded), f"chunk {number}"), out.reshape(-1).view(np.uint8))
+        return out
 
     def _decode_chunk(self, body: memoryview, out: NDArray[np.uint8]) -> None:
         if self.codec is not None:

@@ -84,6 +84,13 @@ class Bucket(Storage):
         with self._reading(key):
             return obstore.get(self._objects, key).bytes().to_bytes()
 
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Some bytes of an object."""
+        import obstore
+
+        with self._reading(key):
+            return obstore.get_range(self._objects, key, start=start, end=stop).to_bytes()
+
     def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """Content of each object, asked for side by side."""
         with ThreadPoolExecutor(CONNECTIONS) as pool:

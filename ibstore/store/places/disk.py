@@ -41,6 +41,13 @@ class Disk(Storage):
         with read_errors(path):
             return path.read_bytes()
 
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Some bytes of a file."""
+        path = self.root / key
+        with read_errors(path), path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
     def size(self, key: str) -> int:
         """Bytes of a file."""
         path = self.root / key

@@ -44,6 +44,10 @@ class Storage(ABC):
     def read(self, key: str) -> bytes:
         """Content of a file."""
 
+    @abstractmethod
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes ``start`` … ``stop`` − 1 of a file, fewer where it ends before."""
+
     def read_all(self, keys: Iterable[str]) -> list[bytes | None]:
         """Content of each file, None where there is none: one after another unless the place can do better."""
         return [self._read_or_none(key) for key in keys]
