@@ -26,6 +26,7 @@ check: $(READY)  ## formatting, lint and types
 bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.plane
 	$(BIN)/python -m benchmarks.tiny
+	$(BIN)/python -m benchmarks.counting
 	$(BIN)/python -m benchmarks.query
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.storage

@@ -6,7 +6,8 @@ by its SHA-256, and a digest that stood for two patterns would be seen and refus
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import pairwise
@@ -26,6 +27,7 @@ from ibstore.analyze.sql.sandbox import quoted
 from ibstore.errors import IbstoreError, WriteError
 
 WORD_BYTES: Final = 8
+WHOLE_WORDS: Final = (1, 2, 4, 8)
 MOST_WORDS: Final = 2
 MOST_BYTES: Final = 64
 """Wider keys are not looked through for bytes that are always the same."""
@@ -93,9 +95,12 @@ class KeyCounter:
         """Forget everything; from now on rows are these samples, with these labels."""
         for name in list(self._keys):
             self.drop(name)
-        labels = pa.nulls(len(sample), pa.int64()) if y is None else pa.array(y)
-        self._columns = {"row": pa.array(np.arange(len(sample))), "sample": pa.array(sample), "y": labels}
-        _, counts = np.unique(np.zeros(len(sample)) if y is None else y, return_counts=True)
+        rows = np.arange(len(sample), dtype=np.min_scalar_type(len(sample)))
+        row = pa.array(rows)
+        ids = row if np.array_equal(rows, sample) else pa.array(_narrowest(sample))
+        labels = pa.nulls(len(rows), pa.int64()) if y is None else pa.array(_narrowest(y))
+        self._columns = {"row": row, "sample": ids, "y": labels}
+        counts = labels.value_counts().field("counts")
         self._marginals = {"y": _histogram(counts)}
 
     def take(self, name: str, epoch: int | None, start: int, keys: Packed) -> None:
@@ -119,15 +124,18 @@ class KeyCounter:
         Exact, and a small integer.
         """
         source, key = self._source(name)
-        found = self._run(f"SELECT count(*) AS n FROM {source} GROUP BY {key}").fetchnumpy()
-        self._marginals[name] = _histogram(found["n"])
-        named = self._run(
-            f"""
-            WITH named AS (SELECT {key}, min(row) AS first FROM {source} GROUP BY {key})
-            SELECT first FROM {source} JOIN named USING ({key}) ORDER BY row
-            """
-        ).fetchnumpy()
-        self._columns[name] = pa.array(np.asarray(named["first"], np.int64))
+        self._run(
+            f"CREATE TEMP TABLE named AS SELECT {key}, min(row) AS first, count(*) AS n FROM {source} GROUP BY {key}"
+        )
+        counts = self._run("SELECT n, count(*) AS keys FROM named GROUP BY n ORDER BY n").fetchnumpy()
+        self._marginals[name] = CountsOfCounts(*(np.asarray(counts[column], np.int64) for column in ("n", "keys")))
+        rows = self._columns["row"]
+        first = np.empty(len(rows), rows.type.to_pandas_dtype())
+        with _refusals():
+            for batch in self._db.sql(f"SELECT row, first FROM {source} JOIN named USING ({key})").to_arrow_reader():
+                first[batch.column(0)] = batch.column(1)
+        self._columns[name] = pa.array(first)
+        self._run("DROP TABLE named")
 
     @_one_at_a_time
     def counts(self, name: str, inputs: Sequence[str]) -> dict[str, dict[int, Counts]]:
@@ -171,7 +179,10 @@ class KeyCounter:
         path = Path(self._spill.name, "patterns.parquet")
         self._run(
             f"""
-            COPY (SELECT ? AS part, epoch, sample, {key} AS key FROM {source} ORDER BY epoch, row)
+            COPY (
+                SELECT ? AS part, epoch::BIGINT AS epoch, sample::BIGINT AS sample, {key} AS key
+                FROM {source} ORDER BY {source}.epoch, row
+            )
             TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)
             """,
             [part],
@@ -227,7 +238,7 @@ class KeyCounter:
             keys = {"key": _binary([keys for _, _, keys in mine.blocks])}
             self._db.register("block", self._table(mine.blocks, keys))
             verb = f"INSERT INTO put_{name}" if mine.spilled else f"CREATE TEMP TABLE put_{name} AS"
-            self._run(f"{verb} SELECT * FROM block")
+            self._run(f"{verb} SELECT * REPLACE (epoch::BIGINT AS epoch) FROM block")
             self._db.unregister("block")
         mine.blocks, mine.bytes, mine.spilled = [], 0, True
 
@@ -246,17 +257,8 @@ class KeyCounter:
             raise IbstoreError("two patterns have the same SHA-256; report this, it has never been seen")
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
-        try:
+        with _refusals():
             return self._db.execute(sql, values)
-        except duckdb.IOException as error:
-            raise WriteError(
-                f"DuckDB cannot write ({_first_line(error)}); free space, or name other folders: --results for "
-                "results, TMPDIR for what does not fit into memory"
-            ) from error
-        except duckdb.OutOfMemoryException as error:
-            raise IbstoreError(
-                f"the keys cannot be counted in so little memory ({_first_line(error)}); give more with --memory"
-            ) from error
 
     def close(self) -> None:
         """Give memory and disk back."""
@@ -270,6 +272,22 @@ class KeyCounter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What DuckDB cannot do, as errors that say what to do about it."""
+    try:
+        yield
+    except duckdb.IOException as error:
+        raise WriteError(
+            f"DuckDB cannot write ({_first_line(error)}); free space, or name other folders: --results for "
+            "results, TMPDIR for what does not fit into memory"
+        ) from error
+    except duckdb.OutOfMemoryException as error:
+        raise IbstoreError(
+            f"the keys cannot be counted in so little memory ({_first_line(error)}); give more with --memory"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -294,6 +312,9 @@ def _words(blocks: Sequence[Packed]) -> dict[str, Any] | None:
     from ibstore.analyze.kernels import join_bytes, mark_varying
 
     width = blocks[0].shape[1]
+    if width in WHOLE_WORDS:
+        views = [np.ascontiguousarray(keys).view(f"u{width}")[:, 0] for keys in blocks]
+        return {"word0": pa.chunked_array([pa.array(view) for view in views])}
     if width > MOST_BYTES:
         return None
     varying = np.zeros(width, np.uint8)
@@ -315,8 +336,16 @@ def _epochs(places: "Sequence[tuple[int | None, int, int]]") -> Any:
     """Epochs of the rows of some blocks: (epoch, first row, rows) each."""
     epochs, rows = [epoch for epoch, _, _ in places], [rows for _, _, rows in places]
     if None in epochs:
-        return pa.nulls(sum(rows), pa.int64())
-    return pa.array(np.repeat(np.array(epochs, np.int64), rows))
+        return pa.nulls(sum(rows), pa.int8())
+    return pa.array(np.repeat(_narrowest(np.array(epochs, np.int64)), rows))
+
+
+def _narrowest(numbers: NDArray[Any]) -> NDArray[Any]:
+    """The same integers in the smallest type that has them."""
+    if not len(numbers):
+        return numbers
+    low, high = int(numbers.min()), int(numbers.max())
+    return numbers.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)), copy=False)
 
 
 def _by_epoch(found: dict[str, Any]) -> dict[int, Counts]:
