@@ -178,7 +178,7 @@ def entropy(counts: "Counter[Any]") -> float:
 
 
 def load_modules() -> None:
-    """Import what the works import when first used, so that it is not counted."""
+    """Import what the works import when first used, so that it is not counted; numba imports most at its first call."""
     import ibstore.analyze.kernels
     import ibstore.analyze.sql.counts
     import ibstore.analyze.study
@@ -188,6 +188,7 @@ def load_modules() -> None:
         (ibstore.analyze.kernels, ibstore.analyze.sql.counts, ibstore.analyze.study, ibstore.store.format.arrays)
     )
     np.asarray(pl.DataFrame({"a": [1]}).to_numpy())
+    ibstore.analyze.kernels.count_steps(np.zeros((1, 1), np.float32), 1.0, np.zeros((1, 1), np.uint32))
 
 
 REFERENCES = {"careful": careful, "field": field}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import keep, machine, measured, report
+from benchmarks.plane import load_modules
 
 EPOCHS, SIZES, WIDTH, REPEATS = 1000, (12, 10, 7, 5, 4, 3, 2), 0.07, 3
 WAIST = f"tiny: *=identity | width({WIDTH})"
@@ -105,18 +106,6 @@ def ask(store: Path) -> None:
 
     with tempfile.TemporaryDirectory(dir=store.parent) as results:
         Study(store, results).analyze(WAIST)
-
-
-def load_modules() -> None:
-    """Import what the works import when first used, so that it is not counted."""
-    import ibstore.analyze.kernels
-    import ibstore.analyze.sql.counts
-    import ibstore.analyze.study
-    import ibstore.store.format.arrays
-
-    assert all(
-        (ibstore.analyze.kernels, ibstore.analyze.sql.counts, ibstore.analyze.study, ibstore.store.format.arrays)
-    )
 
 
 WORKS = {"read": lambda store: [None for layer in layers(store) for _ in layer], "ask": ask, "field": field}

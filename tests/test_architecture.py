@@ -111,6 +111,7 @@ def test_errors_and_events_stand_alone(graph):
 # ---- what starts without what
 
 HEAVY = [
+    "pydantic",
     "torch",
     "torchvision",
     "zarr",

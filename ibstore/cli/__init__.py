@@ -23,6 +23,7 @@ from ibstore.cli import (
     waists,
 )
 from ibstore.cli.progress import tell
+from ibstore.cli.spare import Command, Group
 from ibstore.errors import IbstoreError
 
 app = typer.Typer(
@@ -31,12 +32,13 @@ app = typer.Typer(
     epilog="Try `ibstore capture mnist-cnn --store lab.zarr`, then `ibstore analyze lab.zarr`.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # rich would take as long to draw the help as all the rest
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 for command in (capture, analyze, query, plot, ls, info, waists, import_, export, verify, repair, cp, merge, rm):
-    app.command(command.NAME)(command.command)
+    app.command(command.NAME, cls=Command)(command.command)
 app.add_typer(cache.app)
 
 

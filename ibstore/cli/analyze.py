@@ -78,7 +78,7 @@ def command(
     With --follow a store that is being written is looked at again and again, and rows are added as epochs are
     committed (in a file of --out the whole table each time).
 
-    **Example:** `ibstore analyze lab.zarr --waist thesis-6.2 --waist 'mine: x=maxpool(7, 7) | threshold(0.5);
+    Example: `ibstore analyze lab.zarr --waist thesis-6.2 --waist 'mine: x=maxpool(7, 7) | threshold(0.5);
     *=identity | quantile(bins=4)' --unit nats`
     """
     from ibstore.analyze import Study

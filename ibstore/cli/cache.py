@@ -8,6 +8,7 @@ import typer
 from ibstore.cli.arguments import LayerOption, RunOption, StoreArgument, YesOption
 from ibstore.cli.output import FormatOption, OutOption, QuietOption, ResultsOption, write
 from ibstore.cli.progress import listening
+from ibstore.cli.spare import Command, Group
 from ibstore.errors import UsageError
 from ibstore.events import Event
 from ibstore.store.format.layout import size
@@ -21,31 +22,33 @@ MEANING = ("table", "run", "split", "layer", "waist")
 
 app = typer.Typer(
     name=NAME,
-    help="Tell what `analyze` has kept beside a store, and remove some of it.",
+    help="List or remove what `analyze` has kept.",
     no_args_is_help=True,
+    rich_markup_mode=None,
+    cls=Group,
 )
 
 
-@app.command("ls")
+@app.command("ls", cls=Command)
 def ls(
     store: StoreArgument,
     form: FormatOption = None,
     out: OutOption = None,
     results: ResultsOption = None,
 ) -> None:
-    """List what is kept: by table, run, layer and waist, how many parts, epochs and bytes.
+    """List what is kept, by table, run, layer and waist.
 
     Waists with equal recipes share parts, which are listed with each of them. What no waist asks for any more, since
     its run was removed or its waist means something else by now, stands at the end of its table without a run.
 
-    **Example:** `ibstore cache ls lab.zarr`
+    Example: `ibstore cache ls lab.zarr`
     """
     from ibstore.analyze import Study
 
     write(_by_meaning(Study(store, results).kept()), form, out)
 
 
-@app.command("rm")
+@app.command("rm", cls=Command)
 def rm(
     store: StoreArgument,
     run: RunOption = None,
@@ -62,12 +65,13 @@ def rm(
     yes: YesOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove kept results; what is asked for again is computed again.
+    """Remove kept results.
 
+    What is asked for again is computed again.
     Says what will be removed and asks; where nobody can be asked, it needs --yes. A part that another waist shares goes
     too. Stored activations are never touched.
 
-    **Example:** `ibstore cache rm lab.zarr --unused --yes`
+    Example: `ibstore cache rm lab.zarr --unused --yes`
     """
     from ibstore.analyze import Study
 

@@ -45,13 +45,14 @@ def command(
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Train a recipe and record every layer, from the untrained network (epoch 0) to the last epoch.
+    """Train a recipe and record every layer.
 
+    From the untrained network (epoch 0) to the last epoch.
     What is not given is the recipe's own: mnist-cnn trains 10 epochs on mnist-sample (real digits that come with
     the installation), batch 100, Adam with lr 0.002. The same seed, device, threads and probe batch give the same
     store, bit for bit.
 
-    **Example:** `ibstore capture mnist-cnn --store lab.zarr --dataset mnist --data-dir data --epochs 10`
+    Example: `ibstore capture mnist-cnn --store lab.zarr --dataset mnist --data-dir data --epochs 10`
     """
     from ibstore.capture.recipes import recipe as find_recipe
     from ibstore.capture.train import TrainSettings, train

@@ -20,12 +20,13 @@ def command(
     run: RunOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Copy committed runs and their probe sets, byte for byte, between folders and buckets.
+    """Copy runs between folders and buckets.
 
+    Committed ones, with their probe sets, byte for byte.
     Each file is checked against its commit record on the way. A copied run is there when all of it is; a copy that
     was killed is completed by copying again. A run that is being written is copied as it stands.
 
-    **Example:** `ibstore cp lab.zarr copy.zarr --run mnist-cnn-seed0`
+    Example: `ibstore cp lab.zarr copy.zarr --run mnist-cnn-seed0`
     """
     from ibstore.store.upkeep.copy import copy_runs
 

@@ -31,12 +31,13 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace the export that is there.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a run's activations as files, one an epoch, with inputs and labels beside them.
+    """Write a run's activations as files, one an epoch.
 
-    npz and safetensors have one array a layer; parquet one row a sample and one column a layer. Metrics and all else
-    that is known of the run are in manifest.json, by which `ibstore import` gives the same run again.
+    Inputs and labels stand beside them. npz and safetensors have one array a layer; parquet one row a sample and one
+    column a layer. Metrics and all else that is known of the run are in manifest.json, by which `ibstore import` gives
+    the same run again.
 
-    **Example:** `ibstore export lab.zarr --run mnist-cnn-seed0 --epoch 1 --format parquet --out activations`
+    Example: `ibstore export lab.zarr --run mnist-cnn-seed0 --epoch 1 --format parquet --out activations`
     """
     from ibstore.store.exporters.export import export_run
 

@@ -40,13 +40,15 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an import that was cut short.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Commit activations that other code wrote as a run: nothing is lost, and no pickle's code is run.
+    """Commit activations that other code wrote, as a run.
+
+    Nothing is lost, and no pickle's code is run.
 
     Reads folders of .npz, .npy or .safetensors files, an HDF5 file of one group an epoch, folders of pickles as the
     code of Saxe et al. writes them, and what `ibstore export` wrote. Names say which epoch a file is, such as
     epoch_3.npz or conv1_epoch3.npy; docs/moving.md lists them all.
 
-    **Example:** `ibstore import activations lab.zarr --x inputs.npy --y labels.npy --layers conv1,conv2,out`
+    Example: `ibstore import activations lab.zarr --x inputs.npy --y labels.npy --layers conv1,conv2,out`
     """
     from ibstore.errors import UsageError
     from ibstore.store.importers import import_run

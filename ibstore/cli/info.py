@@ -21,11 +21,12 @@ def command(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; without it, all of them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The manifest and sizes as JSON.")] = False,
 ) -> None:
-    """Show layers, shapes, epochs, sizes (raw and stored) and the manifest of runs.
+    """Show a run's layers, epochs, sizes and manifest.
 
+    Sizes are raw and stored.
     What is damaged is told after the rest, and exit is 1.
 
-    **Example:** `ibstore info lab.zarr mnist-cnn-seed0`
+    Example: `ibstore info lab.zarr mnist-cnn-seed0`
     """
     from ibstore.store.reader import Store
 

@@ -19,7 +19,7 @@ def command(store: StoreArgument, form: FormatOption = None, out: OutOption = No
 
     A damaged run is listed with what of it can be read, and a note.
 
-    **Example:** `ibstore ls lab.zarr`
+    Example: `ibstore ls lab.zarr`
     """
     from ibstore.store.reader import Store
 

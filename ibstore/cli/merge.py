@@ -20,11 +20,12 @@ def command(
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Copy all runs of other stores into one, where probe sets that they share are stored once.
+    """Copy all runs of other stores into one.
 
+    Probe sets that they share are stored once.
     Names that would stand for two runs are listed, and nothing is copied: give another name with --rename.
 
-    **Example:** `ibstore merge lab.zarr other.zarr --rename 'mnist-cnn-seed0=seed0-again'`
+    Example: `ibstore merge lab.zarr other.zarr --rename 'mnist-cnn-seed0=seed0-again'`
     """
     from ibstore.store.upkeep.copy import merge_stores
 

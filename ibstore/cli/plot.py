@@ -37,13 +37,13 @@ def command(
     results: ResultsOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw the information plane, or each quantity against the epoch.
+    """Draw the information plane, or curves over the epochs.
 
     `plane`: I(T;Y) over I(X;T), layers by colour, epochs by shade. `curves`: H(T), I(X;T), I(T;Y) and ib against
     the epoch, layers side by side. Without --waist: every waist that was analyzed before and fits the runs. What is
     missing is computed first.
 
-    **Example:** `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
+    Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
     """
     from ibstore.analyze import Study, plots
 

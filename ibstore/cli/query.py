@@ -21,13 +21,14 @@ def command(
     results: ResultsOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask one SELECT (DuckDB's SQL) over a store and what was analyzed so far.
+    """Ask one SELECT over a store and its results.
 
+    In DuckDB's SQL.
     Tables: `runs`, `layers`, `epochs`, `samples`, `information_plane`, `patterns`, `joint_counts`; `activations`, a row
     for each stored value, and `wide.LAYER`, a row for each sample, are read from the store as the query needs them. The
     query can read these and nothing else, and can write nothing. `DESCRIBE activations` lists a table's columns.
 
-    **Example:** `ibstore query lab.zarr "SELECT epoch, layer, i_xt, i_ty FROM information_plane WHERE
+    Example: `ibstore query lab.zarr "SELECT epoch, layer, i_xt, i_ty FROM information_plane WHERE
     waist = 'thesis-6.2' ORDER BY layer, epoch"`
     """
     from ibstore.analyze import Study

@@ -16,12 +16,13 @@ NAME = "repair"
 
 
 def command(store: StoreArgument, yes: YesOption = False, quiet: QuietOption = False) -> None:
-    """Remove what killed writers and strangers left in a store; without --yes it only lists that.
+    """Remove what killed writers left in a store.
 
+    Without --yes it only lists that.
     Only what no commit record names is removed: segments that were never committed, temporary files, leases of dead
     writers, foreign files. What was committed stays, damaged or not, and runs that are being written are let alone.
 
-    **Example:** `ibstore repair lab.zarr --yes`
+    Example: `ibstore repair lab.zarr --yes`
     """
     from ibstore.store.upkeep.repair import repair
     from ibstore.store.upkeep.verify import verify

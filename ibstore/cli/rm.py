@@ -24,12 +24,13 @@ def command(
     yes: YesOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Remove runs, with the states of their trainings and the probe sets that no other run uses.
+    """Remove runs.
 
+    With them go the states of their trainings, and the probe sets that no other run uses.
     Says what will be removed and asks; where nobody can be asked, it needs --yes. A run that is being written is
     refused.
 
-    **Example:** `ibstore rm lab.zarr mnist-cnn-seed0 --yes`
+    Example: `ibstore rm lab.zarr mnist-cnn-seed0 --yes`
     """
     from ibstore.store.upkeep.remove import plan_removal, remove_runs
 

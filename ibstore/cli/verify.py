@@ -30,7 +30,7 @@ def command(
     Checks the records, that every committed file is there with its size, shapes against the manifests, and that
     nothing lies there that no record names. Exit 1 when anything is wrong. `json` has the whole report.
 
-    **Example:** `ibstore verify lab.zarr --deep`
+    Example: `ibstore verify lab.zarr --deep`
     """
     from ibstore.store.upkeep.verify import verify
 

@@ -16,9 +16,11 @@ def command(
     form: FormatOption = None,
     out: OutOption = None,
 ) -> None:
-    """List the waists that ship, and those of --waists files: a row a layer.
+    """List the waists that ship: a row a layer.
 
-    **Example:** `ibstore waists --toml > mine.toml`
+    Those of --waists files too.
+
+    Example: `ibstore waists --toml > mine.toml`
     """
     import polars as pl
 
