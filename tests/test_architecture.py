@@ -175,7 +175,7 @@ def test_analysis_and_queries_start_without_torch(store, tmp_path):
         ["analyze", store, "--waist", "own: *=identity | quantile(bins=2)", *results],
     )
     assert {"duckdb", "zarr"} <= query | analyze
-    assert (query | analyze).isdisjoint({"torch", "torchvision", "matplotlib"})
+    assert (query | analyze).isdisjoint({"torch", "torchvision", "matplotlib", "pandas"})
     assert "run0" in said
     assert "conv" in said
 

@@ -46,10 +46,15 @@ class Population:
 
     def bytes_a_group(self, levels: Sequence[float], itemsize: int) -> int:
         """About what fitting takes for a group: the sample, piece by piece and whole, or what the brackets hold."""
-        sampled = min(2 * SAMPLED, self.values)
+        sampled = -(-self.values // self.step)
         deviations = sum((level * (1 - level)) ** 0.5 for level in levels)
         inside = min(2 * MARGIN * deviations / SAMPLED**0.5, len(levels)) * self.values
-        return int(itemsize * max(3 * sampled, 2 * inside)) + 1
+        return int(itemsize * 2.5 * max(sampled, inside)) + 1
+
+    @property
+    def step(self) -> int:
+        """A value out of as many is sampled."""
+        return max(1, self.values // SAMPLED)
 
 
 def quantiles(levels: Sequence[float], population: Population, itemsize: int = 8, allowance: int = 1 << 30) -> Finding:
@@ -134,7 +139,7 @@ def _sampler(columns: _Columns) -> Look:
     Which of the k is drawn with a fixed seed: data with a period would not be seen whole by every k-th.
     """
     samples, places = columns.population.samples, columns.population.places
-    step = max(1, samples * places * columns.population.epochs // SAMPLED)
+    step = columns.population.step
     strata = np.arange(0, samples * places, step)
     drawn = strata + np.random.default_rng(0).integers(step, size=len(strata))
     chosen = np.minimum(drawn, samples * places - 1)

@@ -24,7 +24,7 @@ from ibstore.errors import UsageError
 if TYPE_CHECKING:
     import polars as pl
 
-BASE: Final = 448 << 20
+BASE: Final = 416 << 20
 """What the interpreter and the libraries take before anything is read (measured)."""
 
 LEAST: Final = 768 << 20

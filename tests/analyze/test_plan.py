@@ -60,7 +60,7 @@ def test_what_has_room_is_read_once():
 
 
 def test_what_has_less_is_read_again_and_the_smallest_is_held_first():
-    scan = scan_of(SIX, Budget(2 * GIB, 2))
+    scan = scan_of(SIX, Budget(3 * GIB // 2, 2))
     assert {str(call) for call in scan.held} == {"maxpool(1, 4, 4)", "maxpool(2, 4, 4)", "channelmean"}
     assert scan.passes == 3
 

@@ -96,12 +96,21 @@ class KeyCounter:
         for name in list(self._keys):
             self.drop(name)
         rows = np.arange(len(sample), dtype=np.min_scalar_type(len(sample)))
-        row = pa.array(rows)
-        ids = row if np.array_equal(rows, sample) else pa.array(_narrowest(sample))
-        labels = pa.nulls(len(rows), pa.int64()) if y is None else pa.array(_narrowest(y))
+        row = _column(rows)
+        ids = row if np.array_equal(rows, sample) else _column(_narrowest(sample))
+        labels = pa.nulls(len(rows), pa.int64()) if y is None else _column(_narrowest(y))
         self._columns = {"row": row, "sample": ids, "y": labels}
-        counts = labels.value_counts().field("counts")
-        self._marginals = {"y": _histogram(counts)}
+        self._marginals = {"y": self._marginal(_table({"y": labels}), "y")}
+
+    @_one_at_a_time
+    def _marginal(self, table: Any, column: str) -> CountsOfCounts:
+        """Counts of counts of a column."""
+        self._db.register("alone", table)
+        found = self._run(
+            f"SELECT n, count(*) AS keys FROM (SELECT count(*) AS n FROM alone GROUP BY {column}) GROUP BY n ORDER BY n"
+        ).fetchnumpy()
+        self._db.unregister("alone")
+        return _counts_of_counts(found)
 
     def take(self, name: str, epoch: int | None, start: int, keys: Packed) -> None:
         """Add keys, (sample, byte), of the samples from row ``start`` on, to a variable."""
@@ -128,13 +137,13 @@ class KeyCounter:
             f"CREATE TEMP TABLE named AS SELECT {key}, min(row) AS first, count(*) AS n FROM {source} GROUP BY {key}"
         )
         counts = self._run("SELECT n, count(*) AS keys FROM named GROUP BY n ORDER BY n").fetchnumpy()
-        self._marginals[name] = CountsOfCounts(*(np.asarray(counts[column], np.int64) for column in ("n", "keys")))
+        self._marginals[name] = _counts_of_counts(counts)
         rows = self._columns["row"]
         first = np.empty(len(rows), rows.type.to_pandas_dtype())
         with _refusals():
             for batch in self._db.sql(f"SELECT row, first FROM {source} JOIN named USING ({key})").to_arrow_reader():
-                first[batch.column(0)] = batch.column(1)
-        self._columns[name] = pa.array(first)
+                first[_numbers(batch.column(0))] = _numbers(batch.column(1))
+        self._columns[name] = _column(first)
         self._run("DROP TABLE named")
 
     @_one_at_a_time
@@ -200,7 +209,7 @@ class KeyCounter:
         """
         self._keys[name] = _Keys(spilled=True)
         self._db.register("kept", rows)
-        self._db.register("now", pa.table(self._columns))
+        self._db.register("now", _table(self._columns))
         columns = ", ".join(f"now.{column}" for column in self._columns)
         self._run(
             f"CREATE TEMP TABLE put_{name} AS SELECT kept.epoch, {columns}, kept.key FROM kept JOIN now USING (sample)"
@@ -249,7 +258,7 @@ class KeyCounter:
             name: pa.chunked_array([column.slice(start, rows) for _, start, rows in places], column.type)
             for name, column in self._columns.items()
         }
-        return pa.table({"epoch": _epochs(places), **columns, **keys})
+        return _table({"epoch": _epochs(places), **columns, **keys})
 
     def _check_digests(self, source: str) -> None:
         row = self._run(f"SELECT count(DISTINCT key), count(DISTINCT sha256(key)) FROM {source}").fetchone()
@@ -294,6 +303,23 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+def _table(columns: dict[str, Any]) -> Any:
+    """Arrow's table, as `pa.table` makes it, which would first load pandas where that is installed (0.2 s)."""
+    return pa.Table.from_arrays(list(columns.values()), list(columns))
+
+
+def _column(numbers: NDArray[Any]) -> Any:
+    """Integers as an Arrow column without a copy, as `pa.array` gives it, which would load pandas."""
+    buffer = pa.py_buffer(np.ascontiguousarray(numbers))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, buffer])
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """An Arrow column without NULLs as an array, as ``to_numpy`` gives it, which would load pandas."""
+    values = np.frombuffer(column.buffers()[1], column.type.to_pandas_dtype())
+    return values[column.offset : column.offset + len(column)]
+
+
 def _binary(blocks: Sequence[Packed]) -> Any:
     """Keys as an Arrow column, without a copy."""
     width = blocks[0].shape[1]
@@ -314,7 +340,7 @@ def _words(blocks: Sequence[Packed]) -> dict[str, Any] | None:
     width = blocks[0].shape[1]
     if width in WHOLE_WORDS:
         views = [np.ascontiguousarray(keys).view(f"u{width}")[:, 0] for keys in blocks]
-        return {"word0": pa.chunked_array([pa.array(view) for view in views])}
+        return {"word0": pa.chunked_array([_column(view) for view in views])}
     if width > MOST_BYTES:
         return None
     varying = np.zeros(width, np.uint8)
@@ -329,7 +355,7 @@ def _words(blocks: Sequence[Packed]) -> dict[str, Any] | None:
     for keys in blocks:
         join_bytes(keys, places, words[:, start : start + len(keys)])
         start += len(keys)
-    return {f"word{number}": pa.array(word) for number, word in enumerate(words)}
+    return {f"word{number}": _column(word) for number, word in enumerate(words)}
 
 
 def _epochs(places: "Sequence[tuple[int | None, int, int]]") -> Any:
@@ -337,7 +363,7 @@ def _epochs(places: "Sequence[tuple[int | None, int, int]]") -> Any:
     epochs, rows = [epoch for epoch, _, _ in places], [rows for _, _, rows in places]
     if None in epochs:
         return pa.nulls(sum(rows), pa.int8())
-    return pa.array(np.repeat(_narrowest(np.array(epochs, np.int64)), rows))
+    return _column(np.repeat(_narrowest(np.array(epochs, np.int64)), rows))
 
 
 def _narrowest(numbers: NDArray[Any]) -> NDArray[Any]:
@@ -354,13 +380,11 @@ def _by_epoch(found: dict[str, Any]) -> dict[int, Counts]:
     counted: dict[int, Counts] = {}
     starts = np.flatnonzero(np.r_[True, (epochs[1:] != epochs[:-1]) | (variables[1:] != variables[:-1])])
     for start, end in pairwise([*starts.tolist(), len(epochs)]):
-        own = CountsOfCounts(
-            np.asarray(found["n"][start:end], np.int64), np.asarray(found["keys"][start:end], np.int64)
-        )
+        own = _counts_of_counts({name: found[name][start:end] for name in ("n", "keys")})
         counted.setdefault(int(epochs[start]), {})[str(variables[start])] = own
     return counted
 
 
-def _histogram(counts: Any) -> CountsOfCounts:
-    """Counts of counts from the counts."""
-    return CountsOfCounts(*np.unique(np.asarray(counts, np.int64), return_counts=True))
+def _counts_of_counts(found: dict[str, Any]) -> CountsOfCounts:
+    """Rows (n, keys) as counts of counts."""
+    return CountsOfCounts(np.asarray(found["n"], np.int64), np.asarray(found["keys"], np.int64))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 import numpy as np
-import polars
-import pyarrow as pa
+import polars as pl
 
 from ibstore.analyze.parts import unreadable
 from ibstore.analyze.sql.sandbox import pattern, quoted
@@ -59,7 +58,7 @@ _MACROS: Final = """
 
 
 def lay(
-    db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: polars.DataFrame, patterns: polars.DataFrame, sql: str
+    db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: pl.DataFrame, patterns: pl.DataFrame, sql: str
 ) -> "list[Lazy]":
     """Make the tables of `TABLES` that ``sql`` can speak of, and those of the schema ``wide``.
 
@@ -69,9 +68,9 @@ def lay(
     _create(db, "layers", _layers(runs))
     _create(db, "epochs", _epochs(runs))
     _create(db, "samples", _samples(runs))
-    _create(db, "information_plane", plane.to_arrow())
+    _create(db, "information_plane", plane)
     db.execute("CREATE SCHEMA kept")
-    _create(db, "kept.meanings", patterns.rename({"path": "filename"}).to_arrow())
+    _create(db, "kept.meanings", patterns.rename({"path": "filename"}))
     _over_files(db, patterns["path"].unique(maintain_order=True))
     db.execute(_VIEWS + _MACROS)
     if not _OF_ACTIVATIONS.search(sql):
@@ -81,8 +80,8 @@ def lay(
     return activations.lay(db, runs, sql)
 
 
-def _create(db: duckdb.DuckDBPyConnection, name: str, table: Any) -> None:
-    db.register("given", table)
+def _create(db: duckdb.DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:
+    db.register("given", frame.to_arrow())
     db.execute(f"CREATE TABLE {name} AS SELECT * FROM given")
     db.unregister("given")
 
@@ -102,17 +101,17 @@ def _over_files(db: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> None:
         raise unreadable("patterns", str(error)) from None
 
 
-def _table(rows: Iterable[dict[str, Any]], schema: Any) -> Any:
-    return pa.Table.from_pylist(list(rows), schema=schema)
+def _table(rows: Iterable[dict[str, Any]], schema: pl.Schema) -> pl.DataFrame:
+    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
-def _runs(runs: Sequence[Run]) -> Any:
+def _runs(runs: Sequence[Run]) -> pl.DataFrame:
     """One row a run."""
     import json
 
-    text, whole = pa.string(), pa.int64()
+    text, whole = pl.String(), pl.Int64()
     names = {"run": text, "recipe": text, "seed": whole, "loss": text, "optimizer": text, "device": text}
-    schema = pa.schema({**names, "threads": whole, "probe_batch": whole, "epochs": whole, "settings": text})
+    schema = pl.Schema({**names, "threads": whole, "probe_batch": whole, "epochs": whole, "settings": text})
     rows = (
         {name: getattr(run.manifest, name) for name in (*names, "threads", "probe_batch")}
         | {"epochs": len(run.epochs), "settings": json.dumps(dict(run.manifest.settings))}
@@ -121,16 +120,16 @@ def _runs(runs: Sequence[Run]) -> Any:
     return _table(rows, schema)
 
 
-def _layers(runs: Sequence[Run]) -> Any:
+def _layers(runs: Sequence[Run]) -> pl.DataFrame:
     """One row a run and layer, ``position`` in execution order, ``shape`` of one sample."""
-    schema = pa.schema(
+    schema = pl.Schema(
         {
-            "run": pa.string(),
-            "layer": pa.string(),
-            "position": pa.int64(),
-            "shape": pa.list_(pa.int64()),
-            "units": pa.int64(),
-            "dtype": pa.string(),
+            "run": pl.String(),
+            "layer": pl.String(),
+            "position": pl.Int64(),
+            "shape": pl.List(pl.Int64()),
+            "units": pl.Int64(),
+            "dtype": pl.String(),
         }
     )
     rows = (
@@ -148,7 +147,7 @@ def _layers(runs: Sequence[Run]) -> Any:
     return _table(rows, schema)
 
 
-def _epochs(runs: Sequence[Run]) -> Any:
+def _epochs(runs: Sequence[Run]) -> pl.DataFrame:
     """One row a run, epoch and split with metrics; a column for each scalar that any run recorded."""
     rows = [
         {**scalars, "run": run.name, "epoch": epoch, "step": step, "split": split}
@@ -157,9 +156,9 @@ def _epochs(runs: Sequence[Run]) -> Any:
         for epoch, step, metrics in zip(*segment.record.scalars(), strict=True)
         for split, scalars in _by_split(run, metrics).items()
     ]
-    keys = {"run": pa.string(), "epoch": pa.int64(), "step": pa.int64(), "split": pa.string()}
+    keys = {"run": pl.String(), "epoch": pl.Int64(), "step": pl.Int64(), "split": pl.String()}
     metric_names = dict.fromkeys(["loss", "accuracy", *(name for row in rows for name in row if name not in keys)])
-    return _table(rows, pa.schema({**keys, **dict.fromkeys(metric_names, pa.float64())}))
+    return _table(rows, pl.Schema({**keys, **dict.fromkeys(metric_names, pl.Float64())}))
 
 
 def _by_split(run: Run, metrics: Metrics) -> dict[str, Mapping[str, float]]:
@@ -167,19 +166,15 @@ def _by_split(run: Run, metrics: Metrics) -> dict[str, Mapping[str, float]]:
     return {**{split.name: {} for split in run.manifest.splits}, **metrics}
 
 
-def _samples(runs: Sequence[Run]) -> Any:
+def _samples(runs: Sequence[Run]) -> pl.DataFrame:
     """One row a run, split and sample."""
-    schema = pa.schema({"run": pa.string(), "split": pa.string(), "sample": pa.int64(), "label": pa.int64()})
-    tables = [schema.empty_table()]
+    schema = pl.Schema({"run": pl.String(), "split": pl.String(), "sample": pl.Int64(), "label": pl.Int64()})
+    frames = [schema.to_frame()]
     for run in runs:
         for split in run.manifest.splits:
             probe = run.probe(split)
             ids, labels = probe.samples(), probe.labels()
-            columns = {
-                "run": pa.array([run.name] * len(ids)),
-                "split": pa.array([split.name] * len(ids)),
-                "sample": pa.array(ids),
-                "label": pa.nulls(len(ids), pa.int64()) if labels is None else pa.array(integer_labels(labels)),
-            }
-            tables.append(pa.table(columns, schema=schema))
-    return pa.concat_tables(tables)
+            known = None if labels is None else integer_labels(labels)
+            frame = pl.DataFrame({"sample": ids, "label": known}, schema_overrides={"label": pl.Int64})
+            frames.append(frame.select(run=pl.lit(run.name), split=pl.lit(split.name), sample="sample", label="label"))
+    return pl.concat(frames)
