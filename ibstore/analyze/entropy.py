@@ -7,6 +7,7 @@ Every estimator is one function of those three, declared with `estimator`; sums 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -53,7 +54,14 @@ class CountsOfCounts:
 
     def entropy(self, estimator: str = "plugin") -> float:
         """Entropy in bits by a declared estimator."""
-        return ESTIMATORS[estimator](self.multiplicity, self.keys, self.samples)
+        if estimator not in self._known:
+            self._known[estimator] = ESTIMATORS[estimator](self.multiplicity, self.keys, self.samples)
+        return self._known[estimator]
+
+    @cached_property
+    def _known(self) -> dict[str, float]:
+        """Entropies that were asked for: those of the input and the labels are, by every layer and epoch."""
+        return {}
 
 
 def estimator(function: Estimator) -> Estimator:

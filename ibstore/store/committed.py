@@ -29,7 +29,7 @@ THREADS: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaf
 """Shards that are decoded side by side: as many are in memory, and one more."""
 
 
-TURN_BYTES: Final = 1 << 20
+TURN_BYTES: Final = 1 << 22
 """Blocks are worked on together up to so many bytes: to pass each one to a thread would take longer than it does."""
 
 
