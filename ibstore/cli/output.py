@@ -4,7 +4,6 @@ import io
 import json
 import math
 import sys
-from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -127,6 +126,8 @@ def _jsonable(value: object) -> object:
     """The value in JSON's types: keys in hex, decimals as numbers where that is exact, NaN and infinities as null."""
     if isinstance(value, bytes):
         return value.hex()
+    from decimal import Decimal
+
     if isinstance(value, Decimal):
         exact = int(value) if value == int(value) else float(value)
         return exact if Decimal(str(exact)) == value else str(value)

@@ -3,7 +3,6 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -98,6 +97,8 @@ class CommittedArray:
         DamagedError
             When a committed file is missing, truncated or altered; nothing is read if that shows beforehand.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         array, shards = self._coded
         axis = len(prefixes[0])
         rows, samples = shards.shard[axis], array.shape[axis]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibstore.analyze import Study, engine, plan
+from ibstore.analyze import Study, engine, packs, plan
 from ibstore.analyze import fit as fitting
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget
@@ -27,6 +27,9 @@ WAISTS = (
     "b: conv=maxpool(1, 2, 2) | quantile(bins=4); out=softmax | equalmass(bins=3, per=run)",
     "c: x=identity | threshold(0.2); conv=maxpool(1, 2, 2) | thesis_edges(scope=channel); out=identity | exact",
 )
+OTHER_INPUTS = ("d: x=identity | threshold(0.7); *=identity | quantile(bins=2)", "e: *=identity | quantile(bins=2)")
+"""Waists that leave keys of the layers behind, for others to be counted from."""
+
 SAMPLES = 90
 
 
@@ -54,7 +57,7 @@ def alone(tmp_path_factory):
 def answers(path, where):
     """The table of all waists, and their patterns."""
     table = Study(path, where).analyze(WAISTS)
-    keys = Study(path, where).query("SELECT * FROM patterns")
+    keys = Study(path, where).query("SELECT * FROM patterns WHERE waist IN ('a', 'b', 'c')")
     return table, keys.sort("waist", "layer", "epoch", "sample")
 
 
@@ -66,10 +69,12 @@ def answers(path, where):
     kilobytes=st.integers(10, 400),
     sampled=st.sampled_from([8, fitting.SAMPLED]),
     counting=st.sampled_from([0, 64 << 20]),
-    first=st.lists(st.sampled_from(WAISTS), unique=True),
+    first=st.lists(st.sampled_from([*WAISTS, *OTHER_INPUTS]), unique=True),
+    keep=st.sampled_from(["auto", "always", "never"]),
+    packed=st.booleans(),
 )
 def test_chunks_threads_memory_and_what_is_there_change_no_number(
-    alone, chunk, shard, threads, kilobytes, sampled, counting, first
+    alone, chunk, shard, threads, kilobytes, sampled, counting, first, keep, packed
 ):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = write(Path(folder, "lab.zarr"), Layout(chunk, chunk * shard))
@@ -79,12 +84,14 @@ def test_chunks_threads_memory_and_what_is_there_change_no_number(
         patch.setattr(Budget, "counting", 64 << 20)
         init = engine_counter_init(counting)
         patch.setattr("ibstore.analyze.sql.counts.KeyCounter.__init__", init)
+        patch.setattr(packs, "MANY", 2 if packed else 1000)
+        granted = {"memory": kilobytes << 10, "threads": threads, "keep_keys": keep}
         for waist in first:
-            Study(path).analyze(waist, memory=kilobytes << 10, threads=threads)
-        Study(path).analyze(WAISTS, memory=kilobytes << 10, threads=threads)
+            Study(path).analyze(waist, **granted)
+        Study(path).analyze(WAISTS, **granted)
         table, keys = answers(path, results(path))
     assert table.equals(alone[0])
-    assert keys.equals(alone[1])
+    assert keys.equals(alone[1]) if keep != "never" else keys.is_empty()
 
 
 def engine_counter_init(room):

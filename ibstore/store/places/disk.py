@@ -6,7 +6,6 @@ Durable means: the bytes and the name survive a power cut (``fsync`` of the file
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -226,6 +225,8 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
+    import secrets
+
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     try:
         yield temporary

@@ -9,8 +9,6 @@ by mistake costs no committed data: a segment's record is put only if absent, by
 
 import json
 import os
-import secrets
-import socket
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -56,6 +54,9 @@ class Holder:
     @classmethod
     def here(cls) -> Self:
         """A new lease's holder: this process."""
+        import secrets
+        import socket
+
         pid = os.getpid()
         return cls(secrets.token_hex(16), socket.gethostname(), pid, _started(pid) or 0, _space(), time.time())
 
