@@ -230,14 +230,12 @@ def test_a_refused_writer_removes_nothing(ibstore: Command, captured: Path, tmp_
 def test_a_failed_write_leaves_the_old_file(
     ibstore: Command, study: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    from ibstore.store.places import disk
-
     command = ("plot", *study, "plane") if suffix == "png" else ("analyze", *study)
     out = tmp_path / f"out.{suffix}"
     ask = (*command, "-q", "-w", "thesis-6.2", "-o", out)
     assert ibstore(*ask).code == 0
     before = out.read_bytes()
-    monkeypatch.setattr(disk.secrets, "token_hex", lambda _: "x" * 300)  # a name that no file system takes
+    monkeypatch.setattr("secrets.token_hex", lambda _: "x" * 300)  # a name that no file system takes
     done = ibstore(*ask)
     assert (done.code, "cannot write" in done.err) == (FAILURE, True)
     assert out.read_bytes() == before
