@@ -79,7 +79,8 @@ def layers(store: Path) -> Iterator[Iterator[tuple[Any, Any]]]:
         yield (
             (labels, values)
             for segment in run.segments
-            for values in segment.map(split, layer, lambda _, __, block: block, 2)
+            for epochs in segment.map(split, layer, lambda _, __, values: values, 2)
+            for values in epochs
         )
 
 

@@ -160,7 +160,7 @@ def width(w: float) -> Discretization:
             values = values.astype(np.float64)
         codes = np.empty(values.shape, np.uint32)
         count_steps(values, float(w), codes)
-        return codes
+        return codes.byteswap(inplace=True).view(">u4")  # as keys are packed
 
     return Coding(lambda _: 32, code)
 

@@ -1,12 +1,13 @@
 """Doing a plan: each scan read once for all its waists, its keys counted, the parts kept.
 
-While one scan reads, the keys of the one before are counted and kept.
+While one scan reads, the keys of those before are counted and kept: of one in DuckDB, of another in Python.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from ibstore.store.reader import listed
 if TYPE_CHECKING:
     from ibstore.analyze.sql.counts import KeyCounter
 
+BESIDE: Final = 2
+"""Scans whose keys are counted and kept while another reads."""
+
 
 def compute(scans: Sequence[Scan], parts: Parts, budget: Budget, emit: Emit) -> None:
     """Do the scans, one after another, and keep the parts of their tasks."""
@@ -33,7 +37,7 @@ def compute(scans: Sequence[Scan], parts: Parts, budget: Budget, emit: Emit) -> 
 
     for task in {(task.split.data, task.waist.x): task for each in scans for task in each.tasks}.values():
         _input_source(task, budget.threads).form(task.waist.x)  # refuses what does not fit before anything is computed
-    with KeyCounter(budget.counting, budget.threads) as counter, ThreadPoolExecutor(1) as beside:
+    with KeyCounter(budget.counting, budget.threads) as counter, ThreadPoolExecutor(BESIDE) as beside:
         engine = _Engine(scans, counter, parts, budget, beside)
         for done, each in enumerate(scans):
             emit(Event("analyze", done, len(scans), _title(each)))
@@ -54,7 +58,7 @@ class _Engine:
         self, scans: Sequence[Scan], counter: "KeyCounter", parts: Parts, budget: Budget, beside: ThreadPoolExecutor
     ) -> None:
         self._counter, self._parts, self._budget, self._beside = counter, parts, budget, beside
-        self._pending: Future[None] | None = None
+        self._pending: deque[Future[None]] = deque()
         self._count = 0
         self._inputs: dict[str, dict[Recipe, str]] = {}
         self._tasks = [task for each in scans for task in each.tasks]
@@ -78,8 +82,8 @@ class _Engine:
             self._recall(names[recipe], key)
         if each.recipes:
             self._scan(each, names)
-        self.settle()
-        self._pending = self._beside.submit(self._keep_all, each, names)
+        self.settle(BESIDE - 1)
+        self._pending.append(self._beside.submit(self._keep_all, each, names))
 
     def _scan(self, each: Scan, names: dict[Recipe, str]) -> None:
         task = each.tasks[0]
@@ -99,11 +103,10 @@ class _Engine:
         if not found or not self._counter.recall(name, found[0].to_arrow()):
             raise unreadable(self._parts.storage.where(f"patterns/{key}.parquet"), "it has not all samples")
 
-    def settle(self) -> None:
-        """Wait until what was read is counted and kept."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+    def settle(self, but: int = 0) -> None:
+        """Wait until what was read is counted and kept, ``but`` so many scans."""
+        while len(self._pending) > but:
+            self._pending.popleft().result()
 
     def _keep_all(self, each: Scan, names: dict[Recipe, str]) -> None:
         for recipe, name in names.items():
@@ -177,7 +180,7 @@ def _source(task: Task, segments: Sequence[Segment], threads: int) -> Source:
 
 
 def _from(before: int, work: Work) -> Work:
-    return lambda epoch, start, block: work(before + epoch, start, block)
+    return lambda epoch, start, values: work(before + epoch, start, values)
 
 
 def _input_source(task: Task, threads: int) -> Source:
@@ -186,6 +189,6 @@ def _input_source(task: Task, threads: int) -> Source:
     name = f"input x of run {task.run.name!r}"
 
     def passes(work: Work) -> Iterator[Any]:
-        return probe.map_x(lambda start, block: work(0, start, block), threads)
+        return probe.map_x(lambda start, block: work(0, start, block[None]), threads)
 
     return Source(passes, (name,), shape, dtype, task.split.samples, remedy="mend the data")

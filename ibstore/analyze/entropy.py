@@ -74,7 +74,7 @@ def estimator(function: Estimator) -> Estimator:
 def plugin(multiplicity: Counts, keys: Counts, samples: int) -> float:
     """Maximum-likelihood entropy H = Σ p log₂(1/p), p = multiplicity / N (Shannon 1948), in bits."""
     share = keys * multiplicity / samples  # in this order it is exactly 1 where it is the whole
-    return math.fsum(share * np.log2(samples / multiplicity))
+    return math.fsum((share * np.log2(samples / multiplicity)).tolist())
 
 
 def saturated(entropy: float, samples: int) -> bool:

@@ -98,13 +98,23 @@ def mark_varying(keys: NDArray[np.uint8], first: NDArray[np.uint8], varying: NDA
 
 
 @_compiled
-def join_bytes(keys: NDArray[np.uint8], places: NDArray[np.int64], words: NDArray[np.uint64]) -> None:
-    """Put the bytes of ``keys``, (row, byte), at some places, eight to a word, into ``words``, (word, row)."""
+def join_bits(
+    keys: NDArray[np.uint8],
+    places: NDArray[np.int64],
+    digits: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+    homes: NDArray[np.int64],
+    words: NDArray[np.uint64],
+) -> None:
+    """Put some bits of the bytes of ``keys``, (row, byte), at some places, (place,), into ``words``, (word, row).
+
+    Of a byte at a place they are ``digits``, (place, byte), of ``counts`` bits, and go to the word ``homes``.
+    """
     words[:] = 0
     for number, place in enumerate(places):
-        word = words[number // 8]
+        word, table, count = words[homes[number]], digits[number], np.uint64(counts[number])
         for row in range(keys.shape[0]):
-            word[row] = (word[row] << np.uint64(8)) | np.uint64(keys[row, place])
+            word[row] = (word[row] << count) | np.uint64(table[keys[row, place]])
 
 
 @_compiled

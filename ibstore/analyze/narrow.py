@@ -156,10 +156,20 @@ def round_up(edges: Edges, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.where(rounded < edges, above, rounded).astype(dtype)
 
 
+def has_nan(block: NDArray[Any]) -> bool:
+    """Whether any of the values is NaN."""
+    return bool(block.dtype.kind == "f" and block.size and np.isnan(block.min()))
+
+
 def refuse_nan(block: NDArray[Any], what: str, remedy: str) -> None:
     """Return when no bin would have to hold NaN; ValuesError then, naming whose values they are."""
-    if block.dtype.kind == "f" and block.size and np.isnan(block.min()):
+    if has_nan(block):
         raise ValuesError(f"{what} has NaN, which no bin holds: {remedy}, or count exact values (| exact)")
+
+
+def is_fitted(recipe: Recipe) -> bool:
+    """Whether a recipe's edges hang on values."""
+    return isinstance(recipe.discretize, Binning) and bool(recipe.discretize.levels)
 
 
 def takes_nan(recipe: Recipe) -> bool:

@@ -16,10 +16,11 @@ import numpy as np
 from ibstore.analyze.discretize import Binning, Coding
 from ibstore.analyze.encode import DIGEST_BYTES, WIDEST, bits_for
 from ibstore.analyze.grammar import Call, Recipe
-from ibstore.analyze.narrow import Form
+from ibstore.analyze.narrow import Form, is_fitted
 from ibstore.analyze.plane import Task
 from ibstore.analyze.scan import reduced_form
 from ibstore.errors import UsageError
+from ibstore.store.committed import TURN_BYTES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -101,9 +102,10 @@ class Sizes:
 
     @property
     def block_bytes(self) -> int:
-        """At most of the largest piece that is read at once: raw, and the file that holds it."""
+        """At most of what is read at once, one piece or several small ones: raw, and the file that holds it."""
         files = max(1, self.files - 1)  # the last one may hold a single sample
-        return self.raw_bytes // (self.epochs * files) + self.stored_bytes // files
+        one = self.raw_bytes // (self.epochs * files)
+        return max(one, min(TURN_BYTES, self.raw_bytes)) + self.stored_bytes // files
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class Scan:
     @cached_property
     def fits(self) -> dict[Recipe, int]:
         """Bytes that fitting each recipe may take; a recipe that wants more is fitted some columns at a time."""
-        wanted = {recipe: _fit_bytes(recipe, form) for recipe, form in self.forms.items() if _is_fitted(recipe)}
+        wanted = {recipe: _fit_bytes(recipe, form) for recipe, form in self.forms.items() if _by_epoch(recipe)}
         total = self.sizes.epochs * sum(wanted.values())
         share = min(1.0, self._free / 2 / total) if total else 1.0
         return {recipe: int(size * share) for recipe, size in wanted.items()}
@@ -238,10 +240,9 @@ def kept_bytes(recipe: Recipe, form: Form) -> int:
     return form.samples * min(key_bytes(recipe, form), DIGEST_BYTES)
 
 
-def _is_fitted(recipe: Recipe) -> bool:
-    """Whether a recipe's edges hang on an epoch's values."""
-    discretize = recipe.discretize
-    return isinstance(discretize, Binning) and bool(discretize.levels) and recipe.per == "epoch"
+def _by_epoch(recipe: Recipe) -> bool:
+    """Whether a recipe is fitted to each epoch."""
+    return is_fitted(recipe) and recipe.per == "epoch"
 
 
 def _fit_bytes(recipe: Recipe, form: Form) -> int:

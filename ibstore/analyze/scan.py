@@ -1,13 +1,14 @@
 """One scan, many waists: a layer's stored values are read once for all recipes that want them.
 
 Each block is read, reduced once for each reduction, and shown to every recipe with that reduction, in the thread that
-decompressed it. A recipe that has to see the values again, to fit its edges, finds them reduced in memory where the
-plan keeps them (`held`), and is shown the stored ones again where not: no layer is ever held as it is stored.
+decompressed it; epochs of a tiny layer come many in a block. A recipe that has to see the values again, to fit its
+edges, finds them reduced in memory where the plan keeps them (`held`), and is shown the stored ones again where not: no
+layer is ever held as it is stored.
 """
 
 import ctypes
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,12 +19,12 @@ from numpy.typing import NDArray
 
 from ibstore.analyze.encode import Packed
 from ibstore.analyze.grammar import Call, Recipe
-from ibstore.analyze.narrow import Edges, Form, Pass, fit, narrow, refuse_nan, takes_nan
+from ibstore.analyze.narrow import Edges, Form, Pass, fit, has_nan, is_fitted, narrow, refuse_nan, takes_nan
 from ibstore.errors import ValuesError, WaistError
 
 Block = NDArray[Any]
 Work = Callable[[int, int, Block], Any]
-"""What is done to a block, (sample, …): position of its epoch in the scan, its first sample, its values."""
+"""What is done to a block: position of its first epoch in the scan, its first sample, its values (epoch, sample, …)."""
 
 Sink = Callable[[Recipe, int, int, Packed], None]
 """Told of keys: recipe, position of the epoch, first sample, (sample, byte)."""
@@ -98,7 +99,7 @@ def scan(
     running: _Running = {
         (recipe, epoch): narrow(recipe, forms[recipe], edges)
         for recipe, edges in recipes.items()
-        for epoch in range(len(source.names))
+        for epoch in (range(len(source.names)) if is_fitted(recipe) and isinstance(edges, int) else [None])
     }
     _Passes(source, running, held, sink).run(threads)
 
@@ -136,66 +137,84 @@ class _Passes:
         """Pass over the values until every coroutine has ended."""
         with ThreadPoolExecutor(threads) as pool:
             while self._wants:
-                found: dict[_Key, list[Any]] = {key: [] for key in self._wants}
+                gathered: dict[_Key, list[Any]] = {key: [] for key in self._wants}
                 stored, remembered = self._by_reduction()
-                for call, keys in remembered.items():
-                    for shown in pool.map(partial(self._look_again, keys), self._memory[call]):
-                        self._take(shown, found)
+                for call, lookers in remembered.items():
+                    for found in pool.map(partial(self._look, lookers), self._memory[call]):
+                        self._take(found, gathered)
                 if stored:
-                    for shown, kept in self.source.passes(partial(self._look_at_stored, stored)):
-                        self._take(shown, found)
+                    for found, kept in self.source.passes(partial(self._look_at_stored, stored)):
+                        self._take(found, gathered)
                         for call, held in kept.items():
                             self._memory.setdefault(call, []).append(held)
-                self._advance(found)
+                self._advance(gathered)
                 give_back()
 
-    def _by_reduction(self) -> tuple[dict[Call, list[_Key]], dict[Call, list[_Key]]]:
+    def _by_reduction(self) -> "tuple[dict[Call, _Lookers], dict[Call, _Lookers]]":
         """Who still wants to look, by the reduction that they share: at stored values, and at those in memory."""
-        stored: dict[Call, list[_Key]] = {}
-        remembered: dict[Call, list[_Key]] = {}
-        for key in self._wants:
-            call = key[0].reduction
-            (remembered if call in self._memory else stored).setdefault(call, []).append(key)
+        stored: dict[Call, _Lookers] = {}
+        remembered: dict[Call, _Lookers] = {}
+        for recipe, epoch in self._wants:
+            lookers = remembered if recipe.reduction in self._memory else stored
+            lookers.setdefault(recipe.reduction, _Lookers()).add(recipe, epoch)
         return stored, remembered
 
     def _look_at_stored(
-        self, stored: Mapping[Call, list[_Key]], epoch: int, start: int, block: Block
-    ) -> "tuple[_Shown, dict[Call, _Held]]":
+        self, stored: "Mapping[Call, _Lookers]", epoch: int, start: int, block: Block
+    ) -> "tuple[list[_Found], dict[Call, _Held]]":
         """Reduce a block once for each reduction, and show it to whoever wants it; in any thread."""
-        found: dict[_Key, Any] = {}
+        found: list[_Found] = []
         kept = {}
-        for call, values in _reduced({call: keys[0][0] for call, keys in stored.items()}, block).items():
-            keys = stored[call]
-            if not all(takes_nan(key[0]) for key in keys):
-                refuse_nan(values, self.source.names[epoch], self.source.remedy)
+        rows = block.reshape(-1, *block.shape[2:])
+        for call, reduced in _reduced({call: lookers.recipes[0] for call, lookers in stored.items()}, rows).items():
+            values = reduced.reshape(*block.shape[:2], -1)
+            if not stored[call].take_nan:
+                self._refuse_nan(epoch, values)
             held = _Held(epoch, start, values)
             if call in self.held:
                 kept[call] = held
-            found |= self._look(keys, held)
-        return _Shown(epoch, start, found), kept
+            found += self._look(stored[call], held)
+        return found, kept
 
-    def _look_again(self, keys: list[_Key], held: "_Held") -> "_Shown":
-        return _Shown(held.epoch, held.start, self._look(keys, held))
+    def _refuse_nan(self, first: int, values: Block) -> None:
+        """Return when no epoch of the values has NaN; ValuesError then, naming the first that has."""
+        if has_nan(values):
+            for epoch, own in enumerate(values, first):
+                refuse_nan(own, self.source.names[epoch], self.source.remedy)
 
-    def _look(self, keys: list[_Key], block: "_Held") -> dict[_Key, Any]:
-        values = block.values.reshape(len(block.values), -1)
+    def _look(self, lookers: "_Lookers", block: "_Held") -> "list[_Found]":
+        """What each coroutine finds, epoch by epoch, in the epochs that it looks at."""
+        anywhere = [key for key in lookers.at(None) if not self._wants[key].keys]
+        found = [each for key in lookers.at(None) if self._wants[key].keys for each in self._keys(key, block)]
+        for epoch, values in enumerate(block.values, block.epoch):
+            place = epoch, block.start
+            found += [_Found(key, *place, self._finding(key, *place, values)) for key in lookers.at(epoch) + anywhere]
+        return found
+
+    def _keys(self, key: _Key, block: "_Held") -> "Iterator[_Found]":
+        """Keys of all epochs of a block, made at one time: with many tiny epochs that is a tenth of the work."""
+        epochs, samples, units = block.values.shape
         try:
-            return {
-                key: self._wants[key].look(values, block.start)
-                for key in keys
-                if key[1] is None or key[1] == block.epoch
-            }
+            found = self._wants[key].look(block.values.reshape(epochs * samples, units), block.start)
+            keys = found.reshape(epochs, samples, -1)
+        except ValueError:  # which of the epochs cannot be discretized?
+            keys = [self._finding(key, block.epoch + n, block.start, own) for n, own in enumerate(block.values)]
+        return (_Found(key, block.epoch + n, block.start, own) for n, own in enumerate(keys))
+
+    def _finding(self, key: _Key, epoch: int, start: int, values: Block) -> Any:
+        try:
+            return self._wants[key].look(values, start)
         except ValueError as error:
-            name = self.source.names[block.epoch]
+            name = self.source.names[epoch]
             raise ValuesError(f"{name}: {error}; choose another discretization") from None
 
-    def _take(self, shown: "_Shown", found: dict[_Key, list[Any]]) -> None:
+    def _take(self, found: "Iterable[_Found]", gathered: dict[_Key, list[Any]]) -> None:
         """Pass keys on at once, gather what else was found."""
-        for key, finding in shown.found.items():
-            if self._wants[key].keys:
-                self.sink(key[0], shown.epoch, shown.start, finding)
+        for each in found:
+            if self._wants[each.key].keys:
+                self.sink(each.key[0], each.epoch, each.start, each.finding)
             else:
-                found[key].append(finding)
+                gathered[each.key].append(each.finding)
 
     def _advance(self, found: Mapping[_Key, Sequence[Any]]) -> None:
         """Give each coroutine what was found in the pass; those that have ended leave."""
@@ -207,9 +226,28 @@ class _Passes:
                 del self._wants[key]
 
 
+@dataclass
+class _Lookers:
+    """Coroutines that share a reduction, by the epoch that they look at: there may be thousands of epochs."""
+
+    recipes: list[Recipe] = field(default_factory=list)
+    take_nan: bool = True
+    _keys: dict[int | None, list[_Key]] = field(default_factory=dict)
+
+    def add(self, recipe: Recipe, epoch: int | None) -> None:
+        if recipe not in self.recipes:
+            self.recipes.append(recipe)
+            self.take_nan &= takes_nan(recipe)
+        self._keys.setdefault(epoch, []).append((recipe, epoch))
+
+    def at(self, epoch: int | None) -> list[_Key]:
+        """Those that look at this epoch alone; for None, those that look at all of them."""
+        return self._keys.get(epoch, [])
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """Reduced values, (sample, …), of an epoch from a sample on."""
+    """Reduced values, (epoch, sample, unit), from an epoch and a sample on."""
 
     epoch: int
     start: int
@@ -217,12 +255,13 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """What each coroutine found in the block of an epoch that begins at a sample."""
+class _Found:
+    """What a coroutine found in the values of an epoch from a sample on."""
 
+    key: _Key
     epoch: int
     start: int
-    found: dict[_Key, Any]
+    finding: Any
 
 
 def give_back() -> None:

@@ -29,7 +29,7 @@ THREADS: Final = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaf
 
 
 TURN_BYTES: Final = 1 << 22
-"""Blocks are worked on together up to so many bytes: to pass each one to a thread would take longer than it does."""
+"""Blocks are worked on together up to so many bytes: one by one they would take longer to pass on than to work on."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class CommittedArray:
 
     def blocks(self, *prefix: int) -> "Iterator[NDArray[Any]]":
         """Rows along the axis after ``prefix``, a shard at a time, the next ones decoded while one is worked on."""
-        return self.map(lambda _, __, block: block, [prefix])
+        return self.map(lambda _, __, blocks: blocks[0], [prefix])
 
     def map(
         self,
@@ -87,10 +87,11 @@ class CommittedArray:
         prefixes: Sequence[tuple[int, ...]],
         threads: int = THREADS,
     ) -> "Iterator[Result]":
-        """Results of ``work(prefix, first row, rows)`` for every block, in order.
+        """Results of ``work(first prefix, first row, blocks)`` for all blocks, in order.
 
-        A block is what a shard has of the axis after a prefix. It is decoded and worked on in one of several threads,
-        while the results before it are used.
+        A block is what a shard has of the axis after a prefix. Those of some successive prefixes, (prefix, row, …), are
+        decoded and worked on in one of several threads, while the results before them are used: of one, unless each
+        is small.
 
         Raises
         ------
@@ -104,23 +105,23 @@ class CommittedArray:
         rows, samples = shards.shard[axis], array.shape[axis]
         again = axis > 0 and array.shape[0] > 1
 
-        def result(prefix: tuple[int, ...], start: int) -> "Result":
+        def result(group: tuple[tuple[int, ...], ...], start: int) -> "Result":
             path = self._shard(axis, start // rows)
             content = self._read(path, again=again)
             with self._damage(path):
-                block = shards.decode(content, prefix, min(rows, samples - start))
-            return work(prefix, start, block)
+                blocks = shards.decode(content, group, min(rows, samples - start))
+            return work(group[0], start, blocks)
 
-        places = [(prefix, start) for prefix in prefixes for start in range(0, samples, rows)]
-        size = min(rows, samples) * prod(array.shape[axis + 1 :]) * array.dtype.itemsize
-        groups = batched(places, max(1, TURN_BYTES // max(1, size)))
+        size = samples * prod(array.shape[axis + 1 :]) * array.dtype.itemsize
+        groups = batched(prefixes, max(1, TURN_BYTES // max(1, size)) if samples <= rows else 1)
+        turns = ((group, start) for group in groups for start in range(0, samples, rows))
         with ThreadPoolExecutor(threads) as pool:
-            pending = deque(pool.submit(_each, result, group) for group in islice(groups, threads))
-            for group in groups:
-                yield from pending.popleft().result()
-                pending.append(pool.submit(_each, result, group))
+            pending = deque(pool.submit(result, *turn) for turn in islice(turns, threads))
+            for turn in turns:
+                yield pending.popleft().result()
+                pending.append(pool.submit(result, *turn))
             while pending:
-                yield from pending.popleft().result()
+                yield pending.popleft().result()
 
     def chunk_rows(self, axis: int = 1) -> int:
         """Rows of the smallest piece that can be read by itself, along ``axis``."""
@@ -215,10 +216,6 @@ class CommittedArray:
         except (ValueError, RuntimeError, KeyError, TypeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DamagedError(f"{self.what}: {where} cannot be read ({reason}); {self.remedy}") from error
-
-
-def _each(work: "Callable[..., Result]", places: "Iterable[tuple[Any, ...]]") -> "list[Result]":
-    return [work(*place) for place in places]
 
 
 def batched(items: "Iterable[Item]", size: int) -> "Iterator[tuple[Item, ...]]":

@@ -47,7 +47,7 @@ class ProbeReader:
 
     def map_x(self, work: "Callable[[int, NDArray[Any]], Result]", threads: int) -> "Iterator[Result]":
         """Results of ``work(first sample, inputs)`` for every block of inputs, in order; see `Segment.map`."""
-        return self._array("x").map(lambda _, start, block: work(start, block), [()], threads)
+        return self._array("x").map(lambda _, start, blocks: work(start, blocks[0]), [()], threads)
 
     def labels(self) -> "NDArray[Any] | None":
         """Labels, (sample,), or None where the probe set has none."""

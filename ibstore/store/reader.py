@@ -169,14 +169,15 @@ class Segment:
     def map(
         self, split: SplitInfo, layer: LayerInfo, work: "Callable[[int, int, NDArray[Any]], Result]", threads: int
     ) -> "Iterator[Result]":
-        """Results of ``work(position of the epoch in the segment, first sample, values)`` for every block, in order.
+        """Results of ``work(position in the segment of the first epoch, first sample, values)``, in order.
 
-        A block is what `blocks` gives, and is worked on in the thread that decoded it.
+        Values, (epoch, sample, …), are what `blocks` gives of one epoch, or of some successive ones where that is
+        little; they are worked on in the thread that decoded them.
         """
         epochs = self.record.epochs
         array = self._array(split, layer, f"epoch{'s' * (len(epochs) > 1)} {listed(list(epochs))}")
         prefixes = [(position,) for position in range(len(epochs))]
-        return array.map(lambda prefix, start, block: work(prefix[0], start, block), prefixes, threads)
+        return array.map(lambda prefix, start, values: work(prefix[0], start, values), prefixes, threads)
 
     def array(self, split: SplitInfo, layer: LayerInfo) -> CommittedArray:
         """The layer's array, (epoch, sample, …), for reading some of its chunks."""

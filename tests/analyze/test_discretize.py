@@ -24,7 +24,7 @@ def codes(values, discretization, reduction="identity"):
     """Bin numbers (sample, unit) by the code under test, fitted on the values themselves."""
     values, recipe = np.asarray(values), parse_recipe(f"{reduction} | {discretization}")
     source = Source(
-        lambda work: [work(0, 0, values)],
+        lambda work: [work(0, 0, values[None])],
         ("run 'seed0', layer 'conv1', epoch 3",),
         values.shape[1:],
         values.dtype,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ibstore.analyze import kernels
+from ibstore.analyze.sql import arrow
 
 DTYPES = [np.float32, np.float64, np.int64, np.uint8]
 
@@ -127,16 +128,23 @@ def test_count_steps(values, step):
 
 
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 20)), elements=st.sampled_from([0, 1, 255])))
-def test_keys_are_joined_to_words_without_what_is_the_same(keys):
+def test_bits_that_differ_are_marked(keys):
     varying = np.zeros(keys.shape[1], np.uint8)
     kernels.mark_varying(keys, keys[0], varying)
     np.testing.assert_array_equal(varying, np.bitwise_or.reduce(keys ^ keys[:1], axis=0))
-    places = np.flatnonzero(varying)
-    words = np.empty((-(-len(places) // 8), len(keys)), np.uint64)
-    kernels.join_bytes(keys, places, words)
-    expected = [
-        [int.from_bytes(key[places[start : start + 8]].tobytes(), "big") for key in keys]
-        for start in range(0, len(places), 8)
-    ]
-    assert words.tolist() == expected
-    assert len(set(zip(*words.tolist(), strict=True))) in {len(np.unique(keys, axis=0)), 0}
+
+
+@given(
+    arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 20)), elements=st.sampled_from([0, 1, 9, 255]))
+)
+def test_keys_are_joined_to_words_without_the_bits_that_are_the_same(keys):
+    found = arrow.words([keys[:4], keys[4:]])
+    bits = np.unpackbits(keys, axis=1)
+    varying = bits[:, (bits != bits[0]).any(axis=0)]
+    if found is None:
+        assert varying.shape[1] > 64
+        return
+    words = list(zip(*(column.to_pylist() for column in found.values()), strict=True))
+    assert len(set(words)) == len(np.unique(keys, axis=0))
+    if len(found) == 1 and keys.shape[1] not in arrow.WHOLE_WORDS:
+        assert words == [(int("0" + "".join(map(str, row)), 2),) for row in varying.tolist()]

@@ -30,7 +30,7 @@ class Layer:
         self.reads += 1
         for epoch, values in enumerate(self.values):
             for start, block in zip(self.cuts, np.split(values, self.cuts[1:]), strict=True):
-                yield work(epoch, start, block)
+                yield work(epoch, start, block[None])
 
     def keys(self, *texts, allowance=WHOLE, held=(), threads=1):
         """Keys (epoch, sample, byte) by recipe."""

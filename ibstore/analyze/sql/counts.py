@@ -23,14 +23,12 @@ from numpy.typing import NDArray
 
 from ibstore.analyze.encode import DIGEST_BYTES, Packed
 from ibstore.analyze.entropy import CountsOfCounts
+from ibstore.analyze.sql import arrow
 from ibstore.analyze.sql.sandbox import quoted
 from ibstore.errors import IbstoreError, WriteError
 
-WORD_BYTES: Final = 8
-WHOLE_WORDS: Final = (1, 2, 4, 8)
-MOST_WORDS: Final = 2
-MOST_BYTES: Final = 64
-"""Wider keys are not looked through for bytes that are always the same."""
+LITTLE: Final = 1 << 20
+"""As many keys that are integers one thread counts."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,6 +76,7 @@ class KeyCounter:
     def __init__(self, memory: int = 1 << 30, threads: int = 2) -> None:
         self._spill = tempfile.TemporaryDirectory(prefix="ibstore-")
         self._room = memory // 2
+        self._threads = threads
         self._db = duckdb.connect(
             config={
                 "memory_limit": f"{max(1, memory // 2 >> 20)}MiB",
@@ -96,11 +95,11 @@ class KeyCounter:
         for name in list(self._keys):
             self.drop(name)
         rows = np.arange(len(sample), dtype=np.min_scalar_type(len(sample)))
-        row = _column(rows)
-        ids = row if np.array_equal(rows, sample) else _column(_narrowest(sample))
-        labels = pa.nulls(len(rows), pa.int64()) if y is None else _column(_narrowest(y))
+        row = arrow.column(rows)
+        ids = row if np.array_equal(rows, sample) else arrow.column(arrow.narrowest(sample))
+        labels = pa.nulls(len(rows), pa.int64()) if y is None else arrow.column(arrow.narrowest(y))
         self._columns = {"row": row, "sample": ids, "y": labels}
-        self._marginals = {"y": self._marginal(_table({"y": labels}), "y")}
+        self._marginals = {"y": self._marginal(arrow.table({"y": labels}), "y")}
 
     @_one_at_a_time
     def _marginal(self, table: Any, column: str) -> CountsOfCounts:
@@ -132,7 +131,7 @@ class KeyCounter:
 
         Exact, and a small integer.
         """
-        source, key = self._source(name)
+        source, key = self._source(name, self._held(name))
         self._run(
             f"CREATE TEMP TABLE named AS SELECT {key}, min(row) AS first, count(*) AS n FROM {source} GROUP BY {key}"
         )
@@ -142,17 +141,21 @@ class KeyCounter:
         first = np.empty(len(rows), rows.type.to_pandas_dtype())
         with _refusals():
             for batch in self._db.sql(f"SELECT row, first FROM {source} JOIN named USING ({key})").to_arrow_reader():
-                first[_numbers(batch.column(0))] = _numbers(batch.column(1))
-        self._columns[name] = _column(first)
+                first[arrow.numbers(batch.column(0))] = arrow.numbers(batch.column(1))
+        self._columns[name] = arrow.column(first)
         self._run("DROP TABLE named")
 
-    @_one_at_a_time
     def counts(self, name: str, inputs: Sequence[str]) -> dict[str, dict[int, Counts]]:
         """Counts of counts of x, y, t, xt and ty, by input and epoch: a few group-bys for all epochs.
 
         An input that tells every sample apart tells every pair apart: X,T is counted as X is.
         """
-        source, key = self._source(name)
+        return self._counts(name, self._held(name), inputs)
+
+    @_one_at_a_time
+    def _counts(self, name: str, held: Any, inputs: Sequence[str]) -> dict[str, dict[int, Counts]]:
+        source, key = self._source(name, held)
+        self._take_threads(sum(len(keys) for *_, keys in self._keys[name].blocks), whole=key == "key")
         rows = len(self._columns["row"])
         alike = [x for x in inputs if self._marginals[x].distinct < rows]
         joint = "".join(
@@ -173,6 +176,10 @@ class KeyCounter:
         counted = _by_epoch(found)
         return {x: {epoch: self._of(x, own) for epoch, own in counted.items()} for x in inputs}
 
+    def _take_threads(self, rows: int, *, whole: bool) -> None:
+        """One thread for little, which several would divide among them and join again while others read."""
+        self._run(f"SET threads = {self._threads if whole or rows > LITTLE else 1}")
+
     def _of(self, x: str, own: Counts) -> Counts:
         """Counts of all five variables with the input ``x``, from those that hang on the layer."""
         alone = self._marginals[x]
@@ -181,7 +188,7 @@ class KeyCounter:
     @_one_at_a_time
     def patterns(self, name: str, part: str) -> bytes:
         """Keys of a variable as Parquet: whose they are in the column ``part``, then epoch, sample and key."""
-        source, key = self._source(name, whole=True)
+        source, key = self._source(name, self._held(name, whole=True))
         if self._keys[name].wide:
             key = "unhex(sha256(key))"
             self._check_digests(source)
@@ -209,7 +216,7 @@ class KeyCounter:
         """
         self._keys[name] = _Keys(spilled=True)
         self._db.register("kept", rows)
-        self._db.register("now", _table(self._columns))
+        self._db.register("now", arrow.table(self._columns))
         columns = ", ".join(f"now.{column}" for column in self._columns)
         self._run(
             f"CREATE TEMP TABLE put_{name} AS SELECT kept.epoch, {columns}, kept.key FROM kept JOIN now USING (sample)"
@@ -226,25 +233,32 @@ class KeyCounter:
             self._run(f"DROP TABLE put_{name}")
         self._db.unregister(f"held_{name}")
 
-    def _source(self, name: str, *, whole: bool = False) -> tuple[str, str]:
-        """What the variable's keys are called in SQL, (epoch, row, sample, y, named inputs …, key), and the key there.
+    def _held(self, name: str, *, whole: bool = False) -> Any:
+        """Table of a variable's keys as they came (epoch, row, sample, y, named inputs …, key), in any thread.
 
         Unless they are wanted ``whole``, short keys are one or two integers, which are counted in half of the time.
+        None for keys that have been put down.
         """
-        mine = self._keys[name]
-        if mine.spilled:
+        blocks = self._keys[name].blocks
+        if not blocks or self._keys[name].spilled:
+            return None
+        keys = [keys for *_, keys in blocks]
+        shown = {} if whole else arrow.words(keys)
+        return self._table(blocks, shown or {"key": arrow.binary(keys)})
+
+    def _source(self, name: str, held: Any) -> tuple[str, str]:
+        """What the variable's keys are called in SQL, and the key there, which may be several columns."""
+        if self._keys[name].spilled:
             self._put_down(name)
             return f"put_{name}", "key"
-        keys = [keys for _, _, keys in mine.blocks]
-        shown = {"key": _binary(keys)} if whole else _words(keys) or {"key": _binary(keys)}
-        self._db.register(f"held_{name}", self._table(mine.blocks, shown))
-        return f"held_{name}", ", ".join(shown)
+        self._db.register(f"held_{name}", held)
+        return f"held_{name}", ", ".join(column for column in held.column_names if column.startswith(("key", "word")))
 
     def _put_down(self, name: str) -> None:
         """Give a variable's blocks to DuckDB, which writes to disk what has no room in memory."""
         mine = self._keys[name]
         if mine.blocks:
-            keys = {"key": _binary([keys for _, _, keys in mine.blocks])}
+            keys = {"key": arrow.binary([keys for _, _, keys in mine.blocks])}
             self._db.register("block", self._table(mine.blocks, keys))
             verb = f"INSERT INTO put_{name}" if mine.spilled else f"CREATE TEMP TABLE put_{name} AS"
             self._run(f"{verb} SELECT * REPLACE (epoch::BIGINT AS epoch) FROM block")
@@ -255,10 +269,12 @@ class KeyCounter:
         """Columns of the keys of some blocks, beside those of their rows."""
         places = [(epoch, start, len(keys)) for epoch, start, keys in blocks]
         columns = {
-            name: pa.chunked_array([column.slice(start, rows) for _, start, rows in places], column.type)
+            name: pa.chunked_array(
+                [column if rows == len(column) else column.slice(start, rows) for _, start, rows in places], column.type
+            )
             for name, column in self._columns.items()
         }
-        return _table({"epoch": _epochs(places), **columns, **keys})
+        return arrow.table({"epoch": arrow.epochs(places), **columns, **keys})
 
     def _check_digests(self, source: str) -> None:
         row = self._run(f"SELECT count(DISTINCT key), count(DISTINCT sha256(key)) FROM {source}").fetchone()
@@ -301,77 +317,6 @@ def _refusals() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _table(columns: dict[str, Any]) -> Any:
-    """Arrow's table, as `pa.table` makes it, which would first load pandas where that is installed (0.2 s)."""
-    return pa.Table.from_arrays(list(columns.values()), list(columns))
-
-
-def _column(numbers: NDArray[Any]) -> Any:
-    """Integers as an Arrow column without a copy, as `pa.array` gives it, which would load pandas."""
-    buffer = pa.py_buffer(np.ascontiguousarray(numbers))
-    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, buffer])
-
-
-def _numbers(column: Any) -> NDArray[Any]:
-    """An Arrow column without NULLs as an array, as ``to_numpy`` gives it, which would load pandas."""
-    values = np.frombuffer(column.buffers()[1], column.type.to_pandas_dtype())
-    return values[column.offset : column.offset + len(column)]
-
-
-def _binary(blocks: Sequence[Packed]) -> Any:
-    """Keys as an Arrow column, without a copy."""
-    width = blocks[0].shape[1]
-    kind = pa.binary(width)
-    buffers = [(len(keys), pa.py_buffer(np.ascontiguousarray(keys))) for keys in blocks]
-    return pa.chunked_array(
-        [pa.FixedSizeBinaryArray.from_buffers(kind, rows, [None, buffer]) for rows, buffer in buffers], kind
-    )
-
-
-def _words(blocks: Sequence[Packed]) -> dict[str, Any] | None:
-    """Keys as one or two columns of integers, which differ where the keys do; None where they are too wide for it.
-
-    Bytes that are the same in all keys are left out.
-    """
-    from ibstore.analyze.kernels import join_bytes, mark_varying
-
-    width = blocks[0].shape[1]
-    if width in WHOLE_WORDS:
-        views = [np.ascontiguousarray(keys).view(f"u{width}")[:, 0] for keys in blocks]
-        return {"word0": pa.chunked_array([_column(view) for view in views])}
-    if width > MOST_BYTES:
-        return None
-    varying = np.zeros(width, np.uint8)
-    for keys in blocks:
-        mark_varying(keys, blocks[0][0], varying)
-    places = np.flatnonzero(varying)
-    count = -(-max(1, len(places)) // WORD_BYTES)
-    if count > MOST_WORDS:
-        return None
-    words = np.empty((count, sum(map(len, blocks))), np.uint64)
-    start = 0
-    for keys in blocks:
-        join_bytes(keys, places, words[:, start : start + len(keys)])
-        start += len(keys)
-    return {f"word{number}": _column(word) for number, word in enumerate(words)}
-
-
-def _epochs(places: "Sequence[tuple[int | None, int, int]]") -> Any:
-    """Epochs of the rows of some blocks: (epoch, first row, rows) each."""
-    epochs, rows = [epoch for epoch, _, _ in places], [rows for _, _, rows in places]
-    if None in epochs:
-        return pa.nulls(sum(rows), pa.int8())
-    return _column(np.repeat(_narrowest(np.array(epochs, np.int64)), rows))
-
-
-def _narrowest(numbers: NDArray[Any]) -> NDArray[Any]:
-    """The same integers in the smallest type that has them."""
-    if not len(numbers):
-        return numbers
-    low, high = int(numbers.min()), int(numbers.max())
-    return numbers.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)), copy=False)
 
 
 def _by_epoch(found: dict[str, Any]) -> dict[int, Counts]:

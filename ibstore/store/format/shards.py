@@ -6,7 +6,7 @@ written here, and is what the tests hold it against.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -94,26 +94,27 @@ class Shards:
             values[tuple(map(slice, short.shape))] = short
         return encode_chunk(values, self.dtype, self.codec)
 
-    def decode(self, content: bytes, at: tuple[int, ...], rows: int) -> NDArray[Any]:
-        """The first ``rows`` rows along ``sample`` at the position ``at`` on the axes before it, (sample, …).
+    def decode(self, content: bytes, places: Sequence[tuple[int, ...]], rows: int) -> NDArray[Any]:
+        """The first ``rows`` rows along ``sample`` at some positions on the axes before it, (position, sample, …).
 
         Raises
         ------
         ValueError
             When the index or a chunk is not what its checksum says, or a chunk is missing.
         """
-        size, units = self.chunk[len(at)], self.chunk[len(at) + 1 :]
-        out = np.empty((-(-rows // size) * size, *units), self.dtype.newbyteorder("<"))
-        flat = out.reshape(-1).view(np.uint8)
-        step = prod(self.chunk) * self.dtype.itemsize
-        for number, body in enumerate(self._bodies(content, at, len(out) // size)):
-            self._decode_chunk(body, flat[number * step : (number + 1) * step])
-        return out[:rows]
+        axis = len(places[0])
+        size, units = self.chunk[axis], self.chunk[axis + 1 :]
+        count = -(-rows // size)
+        out = np.empty((len(places), count * size, *units), self.dtype.newbyteorder("<"))
+        chunks = out.reshape(len(places) * count, size * prod(units)).view(np.uint8)
+        for chunk, body in zip(chunks, self._bodies(content, places, count), strict=True):
+            self._decode_chunk(body, chunk)
+        return out[:, :rows]
 
-    def _bodies(self, content: bytes, at: tuple[int, ...], count: int) -> Iterator[memoryview]:
+    def _bodies(self, content: bytes, places: Sequence[tuple[int, ...]], count: int) -> Iterator[memoryview]:
         view = memoryview(content)
         index = self.index(view[-self.index_bytes :])
-        for number in range(count):
+        for at, number in product(places, range(count)):
             start, stop = self.span(index, len(view), at, number)
             yield _checked(view[start:stop], f"chunk {number}")
 

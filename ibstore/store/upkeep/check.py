@@ -232,7 +232,7 @@ def _decode_shard(array: "zarr.Array[Any]", name: str, content: bytes) -> None:
     shards, axis = Shards.of(array), _sample_axis(array)
     start = _chunk_names(array).index(name) * shards.shard[axis]
     for at in product(*map(range, array.shape[:axis])):
-        shards.decode(content, at, min(shards.shard[axis], array.shape[axis] - start))
+        shards.decode(content, [at], min(shards.shard[axis], array.shape[axis] - start))
 
 
 def _first_line(error: Exception) -> str:
