@@ -23,6 +23,7 @@ from ibstore.store.format.probe import integer_labels
 from ibstore.store.reader import listed
 
 if TYPE_CHECKING:
+    from ibstore.analyze.device import Device
     from ibstore.analyze.sql.counts import KeyCounter
 
 BESIDE: Final = 2
@@ -46,6 +47,16 @@ def compute(scans: Sequence[Scan], parts: Parts, budget: Budget, emit: Emit) -> 
         emit(Event("analyze", len(scans), len(scans)))
 
 
+def _device(budget: Budget) -> "Device | None":
+    """The device that narrows, where it is not the CPU."""
+    if budget.device == "cpu":
+        return None
+    from ibstore.analyze.device import Device
+
+    found = Device(budget.device)
+    return found if found.beside_the_cpu else None
+
+
 def _title(each: Scan) -> str:
     task = each.tasks[0]
     return f"{task.run.name} · {task.layer.name} · epoch {listed(list(task.segment.record.epochs))}"
@@ -58,6 +69,7 @@ class _Engine:
         self, scans: Sequence[Scan], counter: "KeyCounter", parts: Parts, budget: Budget, beside: ThreadPoolExecutor
     ) -> None:
         self._counter, self._parts, self._budget, self._beside = counter, parts, budget, beside
+        self._device = _device(budget)
         self._pending: deque[Future[None]] = deque()
         self._count = 0
         self._inputs: dict[str, dict[Recipe, str]] = {}
@@ -95,6 +107,7 @@ class _Engine:
             lambda recipe, epoch, start, keys: self._counter.take(names[recipe], epochs[epoch], start, keys),
             held=each.held,
             threads=each.threads,
+            device=self._device,
         )
 
     def _recall(self, name: str, key: str) -> None:
@@ -129,7 +142,12 @@ class _Engine:
         for recipe in there:
             self._recall(names[recipe], keys[recipe])
         unread = {recipe: self._budget.counting for recipe in names if recipe not in there}
-        scan(source, unread, lambda recipe, _, start, keys: self._counter.take(names[recipe], None, start, keys))
+        scan(
+            source,
+            unread,
+            lambda recipe, _, start, keys: self._counter.take(names[recipe], None, start, keys),
+            device=self._device,
+        )
         for recipe, name in names.items():
             self._counter.name_inputs(name)
             form = source.form(recipe)

@@ -6,7 +6,7 @@ that yield what they want from each block (`Pass`) and are sent what was found.
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from ibstore.analyze.encode import Packed, bits_for, compact, pack
 from ibstore.analyze.fit import Look, Population, quantiles
 from ibstore.analyze.grammar import Recipe
 from ibstore.errors import ValuesError, WaistError
+
+if TYPE_CHECKING:
+    from ibstore.analyze.device import Device
 
 Edges = NDArray[np.float64]
 
@@ -97,15 +100,17 @@ def _comparing(look: Look) -> Look:
     return lambda block, start: look(comparable(block), start)
 
 
-def narrow(recipe: Recipe, form: Form, edges: Edges | int) -> Generator[Pass, Sequence[Any], None]:
-    """Keys of one epoch, by edges, or by those that are fitted to it in so many bytes."""
+def narrow(
+    recipe: Recipe, form: Form, edges: Edges | int, device: "Device | None" = None
+) -> Generator[Pass, Sequence[Any], None]:
+    """Keys of one epoch, by edges, or by those that are fitted to it in so many bytes; on a device where it can."""
     discretize = recipe.discretize
     if isinstance(discretize, Coding):
         yield Pass(_coder(discretize, form.dtype), keys=True)
         return
     if isinstance(edges, int):
         edges = yield from fit(recipe, form, 1, edges)
-    yield Pass(_binner(discretize.bins, edges, form), keys=True)
+    yield Pass(_binner(discretize.bins, edges, form, device), keys=True)
 
 
 def _coder(coding: Coding, dtype: np.dtype[Any]) -> Look:
@@ -113,12 +118,14 @@ def _coder(coding: Coding, dtype: np.dtype[Any]) -> Look:
     return lambda block, _: compact(pack(coding.code(np.ascontiguousarray(block)), bits))
 
 
-def _binner(bins: int, edges: Edges, form: Form) -> Look:
+def _binner(bins: int, edges: Edges, form: Form, device: "Device | None") -> Look:
     bits = bits_for(bins)
     per_unit = round_up(_spread(edges, form.units), comparable(np.empty(0, form.dtype)).dtype)
 
     def look(block: NDArray[Any], _: int) -> Packed:
-        return compact(pack(_bins(comparable(block), per_unit, bits), bits))
+        values = comparable(block)
+        keys = device.keys(values, per_unit, bits) if device else None
+        return compact(pack(_bins(values, per_unit, bits), bits) if keys is None else keys)
 
     return look
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 BASE: Final = 416 << 20
 """What the interpreter and the libraries take before anything is read (measured)."""
 
+TORCH: Final = 1 << 30
+"""What torch takes of the host's memory beside it, where a device of its is used."""
+
 LEAST: Final = 768 << 20
 """Less memory than this cannot be promised."""
 
@@ -50,34 +53,48 @@ NO_MATTER: Final = 1 << 20
 
 @dataclass(frozen=True)
 class Budget:
-    """What an analysis may use: bytes of memory, threads, and disk: whether keys are kept (one of `KEEPING`)."""
+    """What an analysis may use: bytes of memory, threads, and disk: whether keys are kept (one of `KEEPING`).
+
+    And the device that narrows: ``cpu``, or one of torch's.
+    """
 
     memory: int
     threads: int
     keep_keys: str = "auto"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.memory < LEAST:
-            raise UsageError(f"{self.memory >> 20} MiB of memory cannot be kept; give at least {LEAST >> 20} MiB")
+        least = LEAST - BASE + self.base
+        if self.memory < least:
+            raise UsageError(f"{self.memory >> 20} MiB of memory cannot be kept; give at least {least >> 20} MiB")
         if not 1 <= self.threads <= MOST_THREADS:
             raise UsageError(f"threads is {self.threads}; give at least 1, and {MOST_THREADS} at most")
         if self.keep_keys not in KEEPING:
             raise UsageError(f"keys are kept {', '.join(KEEPING)}, not {self.keep_keys!r}; give one of these")
 
     @classmethod
-    def of(cls, memory: int | None = None, threads: int | None = None, keep_keys: str = "auto") -> "Budget":
+    def of(
+        cls, memory: int | None = None, threads: int | None = None, keep_keys: str = "auto", device: str = "cpu"
+    ) -> "Budget":
         """Given figures, or half of the memory that is free (8 GiB at most) and a thread for each core."""
         import psutil
 
         free = min(MOST_BY_DEFAULT, psutil.virtual_memory().available // 2)
         cores = len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else psutil.cpu_count()
-        default = max(LEAST, free), cores or 1
-        return cls(default[0] if memory is None else memory, default[1] if threads is None else threads, keep_keys)
+        least = LEAST + TORCH * (device != "cpu")
+        default = max(least, free), cores or 1
+        given = default[0] if memory is None else memory, default[1] if threads is None else threads
+        return cls(*given, keep_keys, device)
+
+    @property
+    def base(self) -> int:
+        """Taken by the interpreter and the libraries."""
+        return BASE + TORCH * (self.device != "cpu")
 
     @property
     def counting(self) -> int:
         """Share of keys and of DuckDB."""
-        return min(COUNTING, (self.memory - BASE) // 3)
+        return min(COUNTING, (self.memory - self.base) // 3)
 
     def keeps(self, bytes_of_keys: int, bytes_read: int) -> bool:
         """Whether keys of a size are kept, which it takes the reading of so many bytes to compute again.
@@ -145,7 +162,7 @@ class Scan:
     @cached_property
     def threads(self) -> int:
         """Blocks that are worked on side by side: as many as fit into half of what is free for them."""
-        free = (self.budget.memory - BASE - self.budget.counting) // 2
+        free = (self.budget.memory - self.budget.base - self.budget.counting) // 2
         return max(1, min(self.budget.threads, free // max(1, self.bytes_in_flight)))
 
     @property
@@ -214,12 +231,12 @@ class Scan:
     def peak_bytes(self) -> int:
         """About the most memory that the process will take."""
         counting = min(self.budget.counting, 8 * self.key_bytes)  # the scan's before are counted beside it
-        return BASE + self._flight + self.fit_bytes + self.held_bytes + counting
+        return self.budget.base + self._flight + self.fit_bytes + self.held_bytes + counting
 
     @property
     def _free(self) -> int:
         """What is left for fitting and keeping."""
-        return max(LEAST_FREE, self.budget.memory - BASE - self.budget.counting - self._flight)
+        return max(LEAST_FREE, self.budget.memory - self.budget.base - self.budget.counting - self._flight)
 
     @property
     def _flight(self) -> int:

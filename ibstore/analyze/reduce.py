@@ -107,15 +107,21 @@ def _pool(block: Block, window: tuple[int, ...], total: np.dtype[Any] | None = N
     """Maximum over windows of the trailing axes, or their sum in the dtype ``total``."""
     from ibstore.analyze.kernels import pool
 
+    values, sizes, shape = windows(block, window)
+    out = np.empty(shape, total or block.dtype)
+    pooled = [length // size for length, size in zip(values.shape[1:], sizes, strict=True)]
+    pool(values, sizes, total is not None, out.reshape(-1, *pooled))
+    return out
+
+
+def windows(block: Block, window: tuple[int, ...]) -> tuple[Block, tuple[int, int, int], tuple[int, ...]]:
+    """What is pooled as (row, channel, height, width), its window, and the shape (sample, …) of what comes out."""
     _check_window(block.shape[1:], window)
     lead, trailing = block.shape[: -len(window)], block.shape[-len(window) :]
     pooled = [length // size for length, size in zip(trailing, window, strict=True)]
-    out = np.empty((*lead, *pooled), total or block.dtype)
     ones = (1,) * (3 - len(window))
     deep, high, wide = (*ones, *window)
-    values, totals = block.reshape(-1, *ones, *trailing), out.reshape(-1, *ones, *pooled)
-    pool(values, (deep, high, wide), total is not None, totals)
-    return out
+    return block.reshape(-1, *ones, *trailing), (deep, high, wide), (*lead, *pooled)
 
 
 def _check_window(shape: tuple[int, ...], window: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from ibstore.analyze.encode import Packed
 from ibstore.analyze.grammar import Call, Recipe
 from ibstore.analyze.narrow import Edges, Form, Pass, fit, has_nan, is_fitted, narrow, refuse_nan, takes_nan
 from ibstore.errors import ValuesError, WaistError
+
+if TYPE_CHECKING:
+    from ibstore.analyze.device import Device
 
 Block = NDArray[Any]
 Work = Callable[[int, int, Block], Any]
@@ -89,19 +92,20 @@ def scan(
     *,
     held: frozenset[Call] = frozenset(),
     threads: int = 1,
+    device: "Device | None" = None,
 ) -> None:
     """Give ``sink`` the keys of every epoch under each recipe.
 
     With each recipe come its edges, or the bytes that fitting them may take in each epoch. ``held`` are the reductions
-    whose values are kept between passes.
+    whose values are kept between passes. What a ``device`` can compute is computed there.
     """
     forms = {recipe: source.form(recipe) for recipe in recipes}
     running: _Running = {
-        (recipe, epoch): narrow(recipe, forms[recipe], edges)
+        (recipe, epoch): narrow(recipe, forms[recipe], edges, device)
         for recipe, edges in recipes.items()
         for epoch in (range(len(source.names)) if is_fitted(recipe) and isinstance(edges, int) else [None])
     }
-    _Passes(source, running, held, sink).run(threads)
+    _Passes(source, running, held, sink, device).run(threads)
 
 
 def fit_together(source: Source, recipes: Iterable[Recipe], allowance: int) -> dict[Recipe, Edges]:
@@ -127,6 +131,7 @@ class _Passes:
     running: _Running
     held: frozenset[Call]
     sink: Sink
+    device: "Device | None" = None
     results: dict[_Key, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -166,7 +171,8 @@ class _Passes:
         found: list[_Found] = []
         kept = {}
         rows = block.reshape(-1, *block.shape[2:])
-        for call, reduced in _reduced({call: lookers.recipes[0] for call, lookers in stored.items()}, rows).items():
+        recipes = {call: lookers.recipes[0] for call, lookers in stored.items()}
+        for call, reduced in _reduced(recipes, rows, self.device).items():
             values = reduced.reshape(*block.shape[:2], -1)
             if not stored[call].take_nan:
                 self._refuse_nan(epoch, values)
@@ -275,10 +281,16 @@ def give_back() -> None:
         trim(0)
 
 
-def _reduced(recipes: Mapping[Call, Recipe], block: Block) -> dict[Call, Block]:
-    """A block under each reduction, a few samples at a time: what all of them read stays in the processor's cache."""
+def _reduced(recipes: Mapping[Call, Recipe], block: Block, device: "Device | None") -> dict[Call, Block]:
+    """A block under each reduction.
+
+    The CPU takes a few samples at a time: what all reductions read stays in the processor's cache.
+    """
+    there = {call: device.reduced(recipe, block) for call, recipe in recipes.items()} if device else {}
+    found = {call: values for call, values in there.items() if values is not None}
+    recipes = {call: recipe for call, recipe in recipes.items() if call not in found}
     views = [call for call, recipe in recipes.items() if np.may_share_memory(recipe.reduce(block[:1]), block)]
-    found = {call: recipes[call].reduce(block) for call in views}  # as of identity
+    found |= {call: recipes[call].reduce(block) for call in views}  # as of identity
     rows = max(1, SLICE_BYTES * len(block) // max(1, block.nbytes))
     for start in range(0, len(block), rows):
         for call in recipes.keys() - views:

@@ -61,6 +61,7 @@ class Study:
         memory: int | None = None,
         threads: int | None = None,
         keep_keys: str = "auto",
+        device: str = "cpu",
         emit: Emit = ignore,
     ) -> "pl.DataFrame":
         """Information plane under one or more waists.
@@ -83,6 +84,9 @@ class Study:
         keep_keys
             Whether the keys are kept for ``patterns`` and ``joint_counts``, and for other waists with the same recipes:
             "always", "never", or "auto", where they are much smaller than what they are computed from.
+        device
+            Where layers are pooled, binned and packed: "cpu", or a device of torch ("cuda", "cuda:1"; "auto" is a CUDA
+            device where there is one). The keys are the same.
         emit
             Told of progress.
 
@@ -106,7 +110,7 @@ class Study:
         if not math.isfinite(beta):
             raise UsageError(f"beta is {beta}; give a finite number")
         chosen, todo = self._asked(waists, runs, layers, epochs, known)
-        budget = Budget.of(memory, threads, keep_keys)
+        budget = Budget.of(memory, threads, keep_keys, device)
         compute(self._planned(todo, budget), self.parts, budget, emit)
         for waist in chosen:
             self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
@@ -125,6 +129,7 @@ class Study:
         memory: int | None = None,
         threads: int | None = None,
         keep_keys: str = "auto",
+        device: str = "cpu",
     ) -> "pl.DataFrame":
         """What `analyze` would do for the same question, which is not done: nothing is read but the layers' sizes.
 
@@ -143,7 +148,7 @@ class Study:
             As for `analyze`.
         """
         _, todo = self._asked(waists, runs, layers, epochs, known)
-        return explained(self._planned(todo, Budget.of(memory, threads, keep_keys)))
+        return explained(self._planned(todo, Budget.of(memory, threads, keep_keys, device)))
 
     def _asked(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ibstore.errors import CaptureError, UsageError
+from ibstore.errors import CaptureError
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +72,6 @@ def batches(samples: int, size: int) -> list[slice]:
 def device_of(model: nn.Module) -> torch.device:
     """Device of the network's first parameter; the CPU where it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def resolve_device(name: str | torch.device) -> torch.device:
-    """Device of that name; ``auto`` is the first CUDA device where there is one, else the CPU.
-
-    Raises
-    ------
-    UsageError
-        When torch knows no such device, or cannot work on it here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"device {str(name)!r} cannot be used here ({reason}); give --device cpu, or auto") from None
-    return device
 
 
 @contextmanager

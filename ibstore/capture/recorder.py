@@ -15,13 +15,14 @@ from torch import nn
 from ibstore.capture import hooks, room, values
 from ibstore.capture.arguments import check_arguments, is_count, probe_set
 from ibstore.capture.background import BackgroundWriter, queue_length
-from ibstore.capture.forward import ProbePass, device_of, evaluating, resolve_device
+from ibstore.capture.forward import ProbePass, device_of, evaluating
 from ibstore.capture.metrics import Means, Measure, by_split
 from ibstore.capture.provenance import Provenance, versions
 from ibstore.capture.sink import EpochSink
 from ibstore.capture.specs import LayerSpec
 from ibstore.capture.state import Keep, State, restore
 from ibstore.capture.termination import forget_sigterm, leave_on_sigterm, sigterm_waits
+from ibstore.devices import resolve_device
 from ibstore.errors import CaptureError, ResumeError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import (

@@ -17,12 +17,13 @@ from torch import nn
 from torch.nn import functional
 
 from ibstore.capture.datasets import Dataset, load_dataset
-from ibstore.capture.forward import batches, evaluating, resolve_device
+from ibstore.capture.forward import batches, evaluating
 from ibstore.capture.metrics import Means
 from ibstore.capture.provenance import Provenance
 from ibstore.capture.recipes import Recipe, recipe
 from ibstore.capture.recorder import PROBE_BATCH, Recorder
 from ibstore.capture.values import floating_dtype
+from ibstore.devices import resolve_device
 from ibstore.errors import UsageError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import Encoding

@@ -64,6 +64,9 @@ def command(
             help="auto, always or never: by default keys are kept that are much smaller than what they come from.",
         ),
     ] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="Where to pool, bin and pack: cpu, cuda, cuda:1, … The keys are the same.")
+    ] = "cpu",
     explain: Annotated[
         bool, typer.Option("--explain", help="Tell what would be read, kept and counted, and do nothing.")
     ] = False,
@@ -86,7 +89,7 @@ def command(
     names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
     study = Study(store, results)
     asked: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "known": known}
-    asked |= {"memory": bytes_of(memory), "threads": threads, "keep_keys": keep_keys}
+    asked |= {"memory": bytes_of(memory), "threads": threads, "keep_keys": keep_keys, "device": device}
     with listening(quiet) as emit:
         if explain:
             plan = study.explain(names, **asked)

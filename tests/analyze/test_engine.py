@@ -17,6 +17,7 @@ from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget
 from ibstore.analyze.waist import parse_waist
 from ibstore.errors import DamagedError
+from ibstore.store import committed
 from ibstore.store.committed import CommittedArray
 from ibstore.store.format.layout import Layout
 
@@ -72,15 +73,17 @@ def answers(path, where):
     first=st.lists(st.sampled_from([*WAISTS, *OTHER_INPUTS]), unique=True),
     keep=st.sampled_from(["auto", "always", "never"]),
     packed=st.booleans(),
+    turn=st.sampled_from([1, committed.TURN_BYTES]),
 )
 def test_chunks_threads_memory_and_what_is_there_change_no_number(
-    alone, chunk, shard, threads, kilobytes, sampled, counting, first, keep, packed
+    alone, chunk, shard, threads, kilobytes, sampled, counting, first, keep, packed, turn
 ):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         path = write(Path(folder, "lab.zarr"), Layout(chunk, chunk * shard))
         for name, value in {"BASE": 0, "LEAST": 0, "LEAST_FREE": 1 << 10}.items():
             patch.setattr(plan, name, value)
         patch.setattr(fitting, "SAMPLED", sampled)
+        patch.setattr(committed, "TURN_BYTES", turn)
         patch.setattr(Budget, "counting", 64 << 20)
         init = engine_counter_init(counting)
         patch.setattr("ibstore.analyze.sql.counts.KeyCounter.__init__", init)
@@ -156,9 +159,9 @@ def test_tasks_of_one_recipe_share_its_keys(tmp_path, monkeypatch):
 
     narrowed, original = [], scan.narrow
 
-    def noting(recipe, form, edges):
+    def noting(recipe, *rest):
         narrowed.append(str(recipe))
-        return original(recipe, form, edges)
+        return original(recipe, *rest)
 
     monkeypatch.setattr(scan, "narrow", noting)
     path = make_store(tmp_path / "lab.zarr", numbered(20, 2), layers={"t": np.ones((1, 20, 3), np.float32)})

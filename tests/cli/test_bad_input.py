@@ -90,6 +90,7 @@ def test_flipped_byte_is_found(ibstore: Command, captured: Path, tmp_path: Path)
         (["--format", "parquet"], "--out"),
         (["--format", "xml"], "xml"),
         (["--beta", "much"], "--beta"),
+        (["--waist", "w: x=identity | threshold(0.3); *=identity | exact", "--device", "abacus"], "device 'abacus'"),
     ],
 )
 def test_analyze_usage(ibstore: Command, study: list[str], arguments: list[str], said: str) -> None:
