@@ -180,6 +180,13 @@ def test_analysis_and_queries_start_without_torch(store, tmp_path):
     assert "conv" in said
 
 
+def test_what_is_asked_again_is_answered_without_what_computes(store, tmp_path):
+    ask = ["analyze", store, "--waist", "own: *=identity | quantile(bins=2)", "--results", tmp_path / "results", "-q"]
+    imported_by(ask)
+    (again,), _ = imported_by(ask)
+    assert again <= {"polars", "numpy"}
+
+
 def test_the_package_itself_imports_nothing_heavy():
     code = "import sys, ibstore; dir(ibstore); print([name for name in sys.argv[1:] if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
 """Commands that start as fast as they can: typer would load pydantic to check what needs no check.
 
 typer builds a pydantic validator for each parameter of a command, for those that were not given too; to load pydantic
-takes as long as all the rest of `ibstore ls`. A text, or nothing, is what it is.
+takes as long as all the rest of `ibstore ls`. Texts, flags and what was not given are what they are.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Process = Callable[[Any, Any], Any]
 
 
 class Command(TyperCommand):
-    """A command whose texts, and what was not given, are taken as they are."""
+    """A command whose texts, flags and what was not given are taken as they are."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its parameters, those of typer's own too."""
@@ -40,10 +40,17 @@ def _plain(param: Any, process: Process) -> Process:
     """What a parameter does with a value, except where there is nothing to do."""
 
     def plain(context: typer.Context, value: Any) -> Any:
-        nothing = value is None and not param.required
-        text = isinstance(value, str) and param.type_descriptor.annotation is str
-        if not (nothing or text):
+        if not _is_settled(param, value):
             return process(context, value)
         return value if param.callback is None else param.callback(context, param, value)
 
     return plain
+
+
+def _is_settled(param: Any, value: Any) -> bool:
+    """Whether nothing about a value needs a check."""
+    kind = param.type_descriptor.annotation
+    if value is None or value is param.default:
+        return not param.required
+    texts = kind == list[str] and isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return texts or (kind in (str, bool) and isinstance(value, kind))
