@@ -4,7 +4,7 @@ While one scan reads, the keys of those before are counted and kept: of one in D
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +16,8 @@ from ibstore.analyze.narrow import Edges
 from ibstore.analyze.parts import Parts, unreadable
 from ibstore.analyze.plan import Budget, Scan, kept_bytes
 from ibstore.analyze.plane import Task, rows
-from ibstore.analyze.scan import Source, Work, fit_together, scan
+from ibstore.analyze.scan import Source, Work, fit_together, nan_epochs, scan
+from ibstore.errors import ValuesError
 from ibstore.events import Emit, Event
 from ibstore.store import Segment
 from ibstore.store.format.probe import integer_labels
@@ -98,12 +99,31 @@ class _Engine:
         self._pending.append(self._beside.submit(self._keep_all, each, names))
 
     def _scan(self, each: Scan, names: dict[Recipe, str]) -> None:
-        task = each.tasks[0]
-        epochs = task.segment.record.epochs
+        segment = each.tasks[0].segment
         over_run = self._edges_over_run(each)
+        edges = {recipe: over_run.get(recipe, each.fits.get(recipe, 0)) for recipe in each.recipes}
+        everything = range(len(segment.record.epochs))
+        try:
+            self._scan_epochs(each, names, edges, everything)
+        except ValuesError:
+            refused = nan_epochs(_source(each.tasks[0], [segment], each.threads), each.recipes)
+            if len(everything) == 1 or not any(refused.values()):
+                raise
+            for name in names.values():
+                self._counter.drop(name)
+            for some in set(refused.values()) - {frozenset(everything)}:
+                sound = [position for position in everything if position not in some]
+                self._scan_epochs(each, names, {one: edges[one] for one in edges if refused[one] == some}, sound)
+
+    def _scan_epochs(
+        self, each: Scan, names: dict[Recipe, str], edges: Mapping[Recipe, Edges | int], positions: Sequence[int]
+    ) -> None:
+        """Give the counter the keys of a segment's epochs at some positions."""
+        task = each.tasks[0]
+        epochs = [task.segment.record.epochs[position] for position in positions]
         scan(
-            _source(task, [task.segment], each.threads),
-            {recipe: over_run.get(recipe, each.fits.get(recipe, 0)) for recipe in each.recipes},
+            _source(task, [task.segment], each.threads, positions),
+            edges,
             lambda recipe, epoch, start, keys: self._counter.take(names[recipe], epochs[epoch], start, keys),
             held=each.held,
             threads=each.threads,
@@ -124,7 +144,7 @@ class _Engine:
     def _keep_all(self, each: Scan, names: dict[Recipe, str]) -> None:
         for recipe, name in names.items():
             tasks = {task.key: task for task in each.tasks if task.recipe == recipe}
-            if recipe in each.kept:
+            if recipe in each.kept and name in self._counter:
                 self._keep_patterns(next(iter(tasks.values())).t_key, name)
             self._keep(list(tasks.values()), name)
             self._counter.drop(name)
@@ -171,10 +191,10 @@ class _Engine:
         """Count the keys of a recipe, and keep the parts of the tasks that it is the recipe of."""
         names = self._inputs[tasks[0].split.data]
         inputs = dict.fromkeys(names[task.waist.x] for task in tasks)
-        counted = self._counter.counts(name, list(inputs))
+        counted = self._counter.counts(name, list(inputs)) if name in self._counter else {}
         for task in tasks:
             content = BytesIO()
-            rows(task, counted[names[task.waist.x]], self._labelled).write_parquet(content)
+            rows(task, counted.get(names[task.waist.x], {}), self._labelled).write_parquet(content)
             self._parts.put("information_plane", task.key, content.getvalue())
 
     def _keep_patterns(self, key: str, name: str) -> None:
@@ -184,14 +204,15 @@ class _Engine:
             self._kept.add(key)
 
 
-def _source(task: Task, segments: Sequence[Segment], threads: int) -> Source:
-    """The stored values of a task's layer in some segments of its run, as one."""
-    names = [f"{task.what}, epoch {epoch}" for segment in segments for epoch in segment.record.epochs]
+def _source(task: Task, segments: Sequence[Segment], threads: int, positions: Sequence[int] | None = None) -> Source:
+    """The stored values of a task's layer in some segments of its run as one, or in some epochs of a single one."""
+    epochs = [epoch for segment in segments for epoch in segment.record.epochs]
+    names = [f"{task.what}, epoch {epochs[at]}" for at in (range(len(epochs)) if positions is None else positions)]
 
     def passes(work: Work) -> Iterator[Any]:
         before = 0
         for segment in segments:
-            yield from segment.map(task.split, task.layer, _from(before, work), threads)
+            yield from segment.map(task.split, task.layer, _from(before, work), threads, positions)
             before += len(segment.record.epochs)
 
     return Source(passes, tuple(names), task.layer.shape, np.dtype(task.layer.dtype), task.split.samples)

@@ -24,6 +24,8 @@ Edges = NDArray[np.float64]
 
 FEW_EDGES: Final = 1
 
+DIVERGED: Final = "the network diverged; leave the epoch out with --epoch, or the run with --run"
+
 
 @dataclass(frozen=True)
 class Form:
@@ -168,10 +170,9 @@ def has_nan(block: NDArray[Any]) -> bool:
     return bool(block.dtype.kind == "f" and block.size and np.isnan(block.min()))
 
 
-def refuse_nan(block: NDArray[Any], what: str, remedy: str) -> None:
-    """Return when no bin would have to hold NaN; ValuesError then, naming whose values they are."""
-    if has_nan(block):
-        raise ValuesError(f"{what} has NaN, which no bin holds: {remedy}, or count exact values (| exact)")
+def nan_refused(what: str, remedy: str = DIVERGED) -> ValuesError:
+    """The error of values that have NaN, naming whose they are."""
+    return ValuesError(f"{what} has NaN, which no bin holds: {remedy}, or count exact values (| exact)")
 
 
 def is_fitted(recipe: Recipe) -> bool:

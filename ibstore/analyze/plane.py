@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.entropy import NATS_PER_BIT, CountsOfCounts, saturated
 from ibstore.analyze.grammar import Recipe
+from ibstore.analyze.narrow import nan_refused
 from ibstore.analyze.parts import Parts, content_key
 from ibstore.analyze.waist import Waist
 from ibstore.errors import UnknownNameError
 from ibstore.store import LayerInfo, Run, Segment, SplitInfo
+from ibstore.store.reader import listed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -137,10 +139,12 @@ def _layers(run: Run, waist: Waist, wanted: Sequence[str] | None) -> list[LayerI
 
 
 def rows(task: Task, counts: Mapping[int, Mapping[str, CountsOfCounts]], labelled: bool) -> "pl.DataFrame":
-    """A task's part, in bits."""
+    """A task's part, in bits; an epoch without counts, since it has NaN, has a row without numbers."""
     import polars as pl
 
-    found = [{"part": task.key, "epoch": epoch, **row(counts[epoch], labelled)} for epoch in sorted(counts)]
+    nothing = dict.fromkeys(schema())
+    numbers = {epoch: row(counts[epoch], labelled) if epoch in counts else {} for epoch in task.segment.record.epochs}
+    found = [{**nothing, "part": task.key, "epoch": epoch, **own} for epoch, own in numbers.items()]
     return pl.DataFrame(found, schema=schema())
 
 
@@ -179,7 +183,10 @@ def schema() -> "dict[str, Any]":
 
 
 def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta: float, unit: str) -> "pl.DataFrame":
-    """The information plane of those tasks whose parts are there, in the tasks' order."""
+    """The information plane of those tasks whose parts are there, in the tasks' order.
+
+    Epochs with NaN have rows without numbers.
+    """
     import polars as pl
 
     stored = pl.concat([pl.DataFrame(schema=schema()), *parts.rows("information_plane", {task.key for task in todo})])
@@ -200,6 +207,17 @@ def table(todo: Sequence[Task], parts: Parts, epochs: Sequence[int] | None, beta
         )
         .select(COLUMNS)
     )
+
+
+def refuse_nan(table: "pl.DataFrame") -> None:
+    """Return when every row has numbers; ValuesError where an epoch has NaN, which the first such layer names."""
+    import polars as pl
+
+    found = table.filter(pl.col("n").is_null())
+    if not found.is_empty():
+        run, layer = found.row(0, named=True)["run"], found.row(0, named=True)["layer"]
+        epochs = found.filter(run=run, layer=layer)["epoch"].unique().sort().to_list()
+        raise nan_refused(f"run {run!r}, layer {layer!r}, epoch {listed(epochs)}")
 
 
 def patterns(todo: Sequence[Task], parts: Parts, scratch: Path) -> "pl.DataFrame":

@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 
 from ibstore.analyze.encode import Packed
 from ibstore.analyze.grammar import Call, Recipe
-from ibstore.analyze.narrow import Edges, Form, Pass, fit, has_nan, is_fitted, narrow, refuse_nan, takes_nan
+from ibstore.analyze.narrow import (
+    DIVERGED,
+    Edges,
+    Form,
+    Pass,
+    fit,
+    has_nan,
+    is_fitted,
+    nan_refused,
+    narrow,
+    takes_nan,
+)
 from ibstore.errors import ValuesError, WaistError
 
 if TYPE_CHECKING:
@@ -58,7 +69,7 @@ class Source:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     samples: int
-    remedy: str = "the network diverged; leave the epoch out with --epoch, or the run with --run"
+    remedy: str = DIVERGED
 
     @property
     def bytes(self) -> int:
@@ -115,6 +126,23 @@ def fit_together(source: Source, recipes: Iterable[Recipe], allowance: int) -> d
     passes = _Passes(source, running, frozenset(), lambda *_: None)
     passes.run(1)
     return {recipe: edges for (recipe, _), edges in passes.results.items()}
+
+
+def nan_epochs(source: Source, recipes: Iterable[Recipe]) -> dict[Recipe, frozenset[int]]:
+    """Epochs, by their position in the source, that have NaN where a recipe has no bin for it."""
+    asked = list(recipes)
+
+    def look(epoch: int, _: int, block: Block) -> list[tuple[Recipe, int]]:
+        rows = block.reshape(-1, *block.shape[2:])
+        reduced = {
+            recipe: recipe.reduce(rows).reshape(*block.shape[:2], -1) for recipe in asked if not takes_nan(recipe)
+        }
+        return [
+            (recipe, at) for recipe, values in reduced.items() for at, own in enumerate(values, epoch) if has_nan(own)
+        ]
+
+    found = [pair for pairs in source.passes(look) for pair in pairs]
+    return {recipe: frozenset(epoch for whose, epoch in found if whose == recipe) for recipe in asked}
 
 
 _Key = tuple[Recipe, int | None]
@@ -185,8 +213,8 @@ class _Passes:
     def _refuse_nan(self, first: int, values: Block) -> None:
         """Return when no epoch of the values has NaN; ValuesError then, naming the first that has."""
         if has_nan(values):
-            for epoch, own in enumerate(values, first):
-                refuse_nan(own, self.source.names[epoch], self.source.remedy)
+            epoch = next(epoch for epoch, own in enumerate(values, first) if has_nan(own))
+            raise nan_refused(self.source.names[epoch], self.source.remedy)
 
     def _look(self, lookers: "_Lookers", block: "_Held") -> "list[_Found]":
         """What each coroutine finds, epoch by epoch, in the epochs that it looks at."""

@@ -116,7 +116,9 @@ class Study:
             self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
         for kind in RESULTS:
             pack_small(self.parts, kind)
-        return plane.table(todo, self.parts, epochs, beta, unit)
+        table = plane.table(todo, self.parts, epochs, beta, unit)
+        plane.refuse_nan(table)
+        return table
 
     def explain(
         self,
@@ -235,7 +237,7 @@ class Study:
         sandbox.check(sql)
         runs = self._readable(damaged)
         todo = self._remembered(runs, emit)
-        found = plane.table(todo, self.parts, None, 1.0, "bits")
+        found = plane.table(todo, self.parts, None, 1.0, "bits").drop_nulls("n")
         if found.is_empty():
             emit(Event("notice", detail="nothing is analyzed yet: `ibstore analyze` fills information_plane"))
 

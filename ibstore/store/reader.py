@@ -1,9 +1,8 @@
 """Reading a store: listings from plain JSON, arrays chunk by chunk. Only committed segments are seen."""
 
 import contextlib
-import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -167,17 +166,24 @@ class Segment:
         return self._array(split, layer, f"epoch {epoch}").blocks(self.record.epochs.index(epoch))
 
     def map(
-        self, split: SplitInfo, layer: LayerInfo, work: "Callable[[int, int, NDArray[Any]], Result]", threads: int
+        self,
+        split: SplitInfo,
+        layer: LayerInfo,
+        work: "Callable[[int, int, NDArray[Any]], Result]",
+        threads: int,
+        positions: Sequence[int] | None = None,
     ) -> "Iterator[Result]":
-        """Results of ``work(position in the segment of the first epoch, first sample, values)``, in order.
+        """Results of ``work(number of the first epoch, first sample, values)``, in order.
 
+        Of all epochs, or of those at some positions in the segment, numbered from 0 in that order.
         Values, (epoch, sample, …), are what `blocks` gives of one epoch, or of some successive ones where that is
         little; they are worked on in the thread that decoded them.
         """
         epochs = self.record.epochs
         array = self._array(split, layer, f"epoch{'s' * (len(epochs) > 1)} {listed(list(epochs))}")
-        prefixes = [(position,) for position in range(len(epochs))]
-        return array.map(lambda prefix, start, values: work(prefix[0], start, values), prefixes, threads)
+        numbers = {position: number for number, position in enumerate(positions or range(len(epochs)))}
+        prefixes = [(position,) for position in numbers]
+        return array.map(lambda prefix, start, values: work(numbers[prefix[0]], start, values), prefixes, threads)
 
     def array(self, split: SplitInfo, layer: LayerInfo) -> CommittedArray:
         """The layer's array, (epoch, sample, …), for reading some of its chunks."""
@@ -390,8 +396,3 @@ def listed(numbers: list[int]) -> str:
         else:
             parts.append([number])
     return ", ".join(f"{part[0]}–{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts) or "none"
-
-
-def dump_manifest(run: Run) -> str:
-    """The manifest as readable JSON."""
-    return json.dumps(run.manifest.dump(), indent=2, ensure_ascii=False)

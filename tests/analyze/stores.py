@@ -45,8 +45,9 @@ def make_run(
     rows: Layout | None = None,
     replace: bool = False,
     metrics: Mapping[int, Any] | None = None,
+    together: bool = False,
 ) -> Path:
-    """Write one run with any number of splits: ``data`` and ``layers`` by split."""
+    """Write one run, ``data`` and ``layers`` by split; each epoch in its own segment, or all ``together``."""
     probes = {split: ProbeSet.of(np.asarray(x), y, sample) for split, (x, y) in data.items()}
     first = next(iter(layers.values()))
     infos = tuple(
@@ -62,7 +63,8 @@ def make_run(
         ids = {split: probe.sample for split, probe in probes.items()}
         with RunWriter(path, Manifest(run, infos, splits), ids, replace=replace) as writer:
             count = len(next(iter(first.values())))
-            write_epochs(writer, layers, epochs if epochs is not None else list(range(count)), metrics or {})
+            write = write_together if together else write_epochs
+            write(writer, layers, epochs if epochs is not None else list(range(count)), metrics or {})
     return path
 
 
@@ -88,6 +90,15 @@ def write_epochs(writer: RunWriter, layers: Mapping[str, Mapping[str, Any]], epo
             for name, values in arrays.items():
                 segment.append(split, name, np.ascontiguousarray(values[index]))
         segment.commit([10 * epoch], [metrics.get(epoch, {})])
+
+
+def write_together(writer: RunWriter, layers: Mapping[str, Mapping[str, Any]], epochs: list[int], metrics: Any) -> None:
+    """Commit all epochs as one segment."""
+    segment = writer.segment(*epochs)
+    for split, arrays in layers.items():
+        for name, values in arrays.items():
+            segment.append(split, name, np.ascontiguousarray(values).reshape(-1, *values.shape[2:]))
+    segment.commit([10 * epoch for epoch in epochs], [metrics.get(epoch, {}) for epoch in epochs])
 
 
 def layer_file(store: Path, layer: str, epoch: int = 0, run: str = "run0", split: str = "train") -> Path:

@@ -275,6 +275,44 @@ def test_nan_names_run_layer_and_epoch_and_what_to_do(tmp_path):
     assert Study(store).analyze(["e: out=identity | exact"])["distinct_t"].to_list() == [8, 8]
 
 
+WAISTS_OF_NAN = [
+    "own: conv1=identity | quantile(bins=2); out=identity | threshold(0.1)",
+    "other: *=identity | width(0.5)",
+    "e: *=identity | exact",
+]
+
+
+@pytest.mark.parametrize("keep", ["always", "never"])
+def test_nan_costs_no_other_epoch_of_its_segment(tmp_path, keep):
+    diverged = {name: np.concatenate([values, values]) for name, values in LAYERS.items()}
+    diverged["out"][1, 5, 2] = diverged["out"][3, 0, 0] = diverged["conv1"][3, 1] = np.nan
+    apart, together = (
+        make_store(tmp_path / name, numbered(8, 2), layers=diverged, together=name == "together.zarr")
+        for name in ("apart.zarr", "together.zarr")
+    )
+    expected = Study(apart).analyze(WAISTS_OF_NAN, epochs=[0, 2], keep_keys=keep)
+    with pytest.raises(ValuesError, match=r"run 'run0', layer 'conv1', epoch 3 has NaN, which no bin holds"):
+        Study(together).analyze(WAISTS_OF_NAN, keep_keys=keep)
+    assert Study(together).analyze(WAISTS_OF_NAN, epochs=[0, 2], keep_keys=keep).equals(expected)
+    with pytest.raises(ValuesError, match=r"run 'run0', layer 'out', epoch 1, 3 has NaN"):
+        Study(together).analyze(WAISTS_OF_NAN[0], layers="out")
+    assert len(Study(together).analyze(WAISTS_OF_NAN[2])) == 8
+    assert Study(together).query("SELECT DISTINCT epoch FROM information_plane WHERE waist = 'own' AND layer = 'out'")[
+        "epoch"
+    ].sort().to_list() == [0, 2]
+    again = Study(together).analyze("new: x=identity | threshold(3); out=identity | threshold(0.1)", epochs=[0, 2])
+    assert again["h_t"].to_list() == expected.filter(waist="own", layer="out")["h_t"].to_list()
+
+
+def test_a_segment_of_nan_alone(tmp_path):
+    store = make_store(
+        tmp_path / "lab.zarr", numbered(8, 2), layers={"t": np.full((2, 8, 3), np.nan, np.float32)}, together=True
+    )
+    with pytest.raises(ValuesError, match=r"layer 't', epoch 0–1 has NaN"):
+        Study(store).analyze("w: t=identity | threshold(0)")
+    assert len(Study(store).analyze("e: t=identity | exact")) == 2
+
+
 def test_nan_in_the_input(tmp_path):
     x = numbered(8, 2)
     x[3] = np.nan

@@ -40,10 +40,10 @@ def layers():
     return {"conv": conv, "out": rng.normal(size=(2, SAMPLES, 5)).astype(np.float32)}
 
 
-def write(path, rows=None):
+def write(path, rows=None, *, together=False):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(SAMPLES, 4)).round(1).astype(np.float32)
-    return make_store(path, x, rng.integers(0, 3, SAMPLES), layers=layers(), rows=rows)
+    return make_store(path, x, rng.integers(0, 3, SAMPLES), layers=layers(), rows=rows, together=together)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +74,13 @@ def answers(path, where):
     keep=st.sampled_from(["auto", "always", "never"]),
     packed=st.booleans(),
     turn=st.sampled_from([1, committed.TURN_BYTES]),
+    together=st.booleans(),
 )
 def test_chunks_threads_memory_and_what_is_there_change_no_number(
-    alone, chunk, shard, threads, kilobytes, sampled, counting, first, keep, packed, turn
+    alone, chunk, shard, threads, kilobytes, sampled, counting, first, keep, packed, turn, together
 ):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        path = write(Path(folder, "lab.zarr"), Layout(chunk, chunk * shard))
+        path = write(Path(folder, "lab.zarr"), Layout(chunk, chunk * shard), together=together)
         for name, value in {"BASE": 0, "LEAST": 0, "LEAST_FREE": 1 << 10}.items():
             patch.setattr(plan, name, value)
         patch.setattr(fitting, "SAMPLED", sampled)

@@ -111,6 +111,10 @@ class KeyCounter:
         self._db.unregister("alone")
         return _counts_of_counts(found)
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a variable has keys."""
+        return name in self._keys
+
     def take(self, name: str, epoch: int | None, start: int, keys: Packed) -> None:
         """Add keys, (sample, byte), of the samples from row ``start`` on, to a variable."""
         mine = self._keys.setdefault(name, _Keys())
@@ -228,8 +232,9 @@ class KeyCounter:
 
     @_one_at_a_time
     def drop(self, name: str) -> None:
-        """Forget a variable's keys; as a column of others an input stays."""
-        if self._keys.pop(name).spilled:
+        """Forget a variable's keys, if there are any; as a column of others an input stays."""
+        mine = self._keys.pop(name, None)
+        if mine is not None and mine.spilled:
             self._run(f"DROP TABLE put_{name}")
         self._db.unregister(f"held_{name}")
 
