@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ibstore.analyze.entropy import NATS_PER_BIT, CountsOfCounts, saturated
+from ibstore.analyze.estimate.entropy import NATS_PER_BIT, CountsOfCounts, saturated
 from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.narrow import nan_refused
 from ibstore.analyze.parts import Parts, content_key

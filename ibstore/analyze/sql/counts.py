@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ibstore.analyze.encode import DIGEST_BYTES, Packed
-from ibstore.analyze.entropy import CountsOfCounts
+from ibstore.analyze.estimate.entropy import CountsOfCounts
 from ibstore.analyze.sql import arrow
 from ibstore.analyze.sql.sandbox import quoted
 from ibstore.errors import IbstoreError, WriteError

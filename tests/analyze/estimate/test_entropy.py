@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibstore.analyze.entropy import ESTIMATORS, CountsOfCounts, estimator, plugin, saturated
-
-from . import reference
+from ibstore.analyze.estimate.entropy import ESTIMATORS, CountsOfCounts, estimator, plugin, saturated
+from tests.analyze import reference
 
 
 def counted(sample):
