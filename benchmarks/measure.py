@@ -54,9 +54,9 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, Python {platform.python_version()}"
 
 
-def keep(name: str, text: str) -> None:
-    """Put ``text`` between the marks of ``name`` in docs/benchmarks.md, and print it."""
+def keep(name: str, text: str, path: Path = DOCUMENT) -> None:
+    """Put ``text`` between the marks of ``name`` in a page of docs, and print it."""
     print(text)
-    document = DOCUMENT.read_text(encoding="utf-8")
+    document = path.read_text(encoding="utf-8")
     block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    DOCUMENT.write_text(block.sub(lambda marks: f"{marks[1]}{text}\n{marks[2]}", document), encoding="utf-8")
+    path.write_text(block.sub(lambda marks: f"{marks[1]}{text}\n{marks[2]}", document), encoding="utf-8")

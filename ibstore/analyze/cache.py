@@ -3,47 +3,52 @@
 A part that no waist asks for any more, since its run is gone or its waist means something else, is *unused*.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze.packs import rewrite
 from ibstore.analyze.parts import Parts
-from ibstore.analyze.plane import TEXT_COLUMNS, Task
+from ibstore.analyze.tasks import TEXT_COLUMNS, Task
 
 if TYPE_CHECKING:
     import polars as pl
 
-RESULTS: Final = ("information_plane", "patterns")
+RESULTS: Final = ("counts", "information_plane", "patterns")
 """Tables that are kept."""
 
 
-def kept(parts: Parts, todo: Sequence[Task]) -> "pl.DataFrame":
-    """Parts that are there: (table, run, split, layer, waist, part, epochs, bytes), a row for each meaning of each.
+def kept(parts: Parts, todo: Sequence[Task], estimators: Sequence[str]) -> "pl.DataFrame":
+    """Parts that are there: (table, run, split, layer, waist, estimator, part, epochs, bytes), a row a meaning of each.
 
     ``todo`` are the tasks of all waists and runs as they are now. An unused part has no run, split, layer and waist;
-    ``epochs`` is how many a part has, None for the input and what is unused.
+    ``epochs`` is how many a part has, None for the input and what is unused; an estimator has the plane alone.
     """
     import polars as pl
 
-    meanings = [("information_plane", task.key, len(task.segment.record.epochs), *task.names.values()) for task in todo]
-    meanings += [("patterns", task.t_key, len(task.segment.record.epochs), *task.names.values()) for task in todo]
-    meanings += [("patterns", task.x_key, None, *(task.names | {"layer": "x"}).values()) for task in todo]
+    meanings = [meaning for task in todo for meaning in _meanings(task, estimators)]
     found = [
         (table, key, size)
         for table in RESULTS
         for key, size in {key: size for file in parts.files(table) for key, size in file.parts.items()}.items()
     ]
-    named = pl.DataFrame(
-        meanings,
-        schema={"table": pl.String, "part": pl.String, "epochs": pl.Int64, **dict.fromkeys(TEXT_COLUMNS, pl.String)},
-        orient="row",
-    ).unique()
+    names = dict.fromkeys(("table", "part", *TEXT_COLUMNS, "estimator"), pl.String)
+    named = pl.DataFrame(meanings, schema={**names, "epochs": pl.Int64}, orient="row").unique()
     there = pl.DataFrame(found, schema={"table": pl.String, "part": pl.String, "bytes": pl.Int64}, orient="row")
     return (
         there.join(named, on=["table", "part"], how="left")
-        .select("table", *TEXT_COLUMNS, "part", "epochs", "bytes")
-        .sort("table", *TEXT_COLUMNS, "part", nulls_last=True)
+        .select("table", *TEXT_COLUMNS, "estimator", "part", "epochs", "bytes")
+        .sort("table", *TEXT_COLUMNS, "estimator", "part", nulls_last=True)
     )
+
+
+def _meanings(task: Task, estimators: Sequence[str]) -> Iterator[tuple[str | int | None, ...]]:
+    """What each part of a task is: (table, part, run, split, layer, waist, estimator, epochs)."""
+    names, epochs = task.names.values(), len(task.segment.record.epochs)
+    yield "counts", task.counts_key, *names, None, epochs
+    for estimator in estimators:
+        yield "information_plane", task.plane_key(estimator), *names, estimator, epochs
+    yield "patterns", task.t_key, *names, None, epochs
+    yield "patterns", task.x_key, *(task.names | {"layer": "x"}).values(), None, None
 
 
 def forget(parts: Parts, keys: Collection[str]) -> None:

@@ -6,17 +6,17 @@ While one scan reads, the keys of those before are counted and kept: of one in D
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ibstore.analyze import estimates
 from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.narrow import Edges
 from ibstore.analyze.parts import Parts, unreadable
 from ibstore.analyze.plan import Budget, Scan, kept_bytes
-from ibstore.analyze.plane import Task, rows
 from ibstore.analyze.scan import Source, Work, fit_together, nan_epochs, scan
+from ibstore.analyze.tasks import Task
 from ibstore.errors import ValuesError
 from ibstore.events import Emit, Event
 from ibstore.store import Segment
@@ -31,8 +31,8 @@ BESIDE: Final = 2
 """Scans whose keys are counted and kept while another reads."""
 
 
-def compute(scans: Sequence[Scan], parts: Parts, budget: Budget, emit: Emit) -> None:
-    """Do the scans, one after another, and keep the parts of their tasks."""
+def compute(scans: Sequence[Scan], estimators: Sequence[str], parts: Parts, budget: Budget, emit: Emit) -> None:
+    """Do the scans, one after another, and keep the counts of their tasks and what the estimators make of them."""
     if not scans:
         return
     from ibstore.analyze.sql.counts import KeyCounter
@@ -40,7 +40,7 @@ def compute(scans: Sequence[Scan], parts: Parts, budget: Budget, emit: Emit) -> 
     for task in {(task.split.data, task.waist.x): task for each in scans for task in each.tasks}.values():
         _input_source(task, budget.threads).form(task.waist.x)  # refuses what does not fit before anything is computed
     with KeyCounter(budget.counting, budget.threads) as counter, ThreadPoolExecutor(BESIDE) as beside:
-        engine = _Engine(scans, counter, parts, budget, beside)
+        engine = _Engine(scans, estimators, counter, parts, budget, beside)
         for done, each in enumerate(scans):
             emit(Event("analyze", done, len(scans), _title(each)))
             engine.do(each)
@@ -67,8 +67,15 @@ class _Engine:
     """What is carried from scan to scan: the input that is loaded, edges over a run, which parts are there."""
 
     def __init__(
-        self, scans: Sequence[Scan], counter: "KeyCounter", parts: Parts, budget: Budget, beside: ThreadPoolExecutor
+        self,
+        scans: Sequence[Scan],
+        estimators: Sequence[str],
+        counter: "KeyCounter",
+        parts: Parts,
+        budget: Budget,
+        beside: ThreadPoolExecutor,
     ) -> None:
+        self._estimators = estimators
         self._counter, self._parts, self._budget, self._beside = counter, parts, budget, beside
         self._device = _device(budget)
         self._pending: deque[Future[None]] = deque()
@@ -81,7 +88,6 @@ class _Engine:
         keys = {key for task in self._tasks for key in (task.x_key, task.t_key)}
         self._kept = parts.existing("patterns", keys)
         self._loaded: str | None = None
-        self._labelled = False
         self._fitted: tuple[tuple[str, ...], dict[Recipe, Edges]] = (), {}
 
     def do(self, each: Scan) -> None:
@@ -143,7 +149,7 @@ class _Engine:
 
     def _keep_all(self, each: Scan, names: dict[Recipe, str]) -> None:
         for recipe, name in names.items():
-            tasks = {task.key: task for task in each.tasks if task.recipe == recipe}
+            tasks = {task.counts_key: task for task in each.tasks if task.recipe == recipe}
             if recipe in each.kept and name in self._counter:
                 self._keep_patterns(next(iter(tasks.values())).t_key, name)
             self._keep(list(tasks.values()), name)
@@ -154,7 +160,6 @@ class _Engine:
         self.settle()
         probe, names = task.run.probe(task.split), self._inputs[task.split.data]
         labels = probe.labels()
-        self._labelled = labels is not None
         self._counter.begin(probe.samples(), None if labels is None else integer_labels(labels))
         source = _input_source(task, self._budget.threads)
         keys = {each.waist.x: each.x_key for each in self._tasks if each.split.data == task.split.data}
@@ -188,14 +193,12 @@ class _Engine:
         return {recipe: edges[recipe] for recipe in recipes}
 
     def _keep(self, tasks: Sequence[Task], name: str) -> None:
-        """Count the keys of a recipe, and keep the parts of the tasks that it is the recipe of."""
+        """Count the keys of a recipe, and keep what hangs on them of the tasks that it is the recipe of."""
         names = self._inputs[tasks[0].split.data]
         inputs = dict.fromkeys(names[task.waist.x] for task in tasks)
         counted = self._counter.counts(name, list(inputs)) if name in self._counter else {}
         for task in tasks:
-            content = BytesIO()
-            rows(task, counted.get(names[task.waist.x], {}), self._labelled).write_parquet(content)
-            self._parts.put("information_plane", task.key, content.getvalue())
+            estimates.keep(task, counted.get(names[task.waist.x], {}), self._estimators, self._parts)
 
     def _keep_patterns(self, key: str, name: str) -> None:
         """Keep the keys of a variable, unless they are there."""

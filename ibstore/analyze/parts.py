@@ -22,7 +22,7 @@ from ibstore.store.places import Storage
 if TYPE_CHECKING:
     import polars as pl
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Part of every content key: raised when the same inputs would give other numbers."""
 
 _OURS: Final = re.compile(r"[0-9a-f]{32}\.(parquet|json)")
@@ -165,17 +165,32 @@ class Parts:
 
     def remember_waist(self, name: str, texts: Mapping[str, str]) -> None:
         """Note what a waist's name means now: queries see the results of this meaning."""
-        path = f"waists/{escape(name)}.json"
-        content = json.dumps({"name": name, "recipes": dict(texts)}, indent=1).encode()
-        if self.storage.read_all([path]) != [content]:
-            self.put_file(path, content)
+        self._remember("waists", name, {"recipes": dict(texts)})
 
     def remembered_waists(self) -> dict[str, dict[str, str]]:
         """Recipes' texts by layer, by waist, of every waist that was ever asked for."""
-        paths = [f"waists/{name}" for name in self.storage.files("waists") if name.endswith(".json")]
+        return self._remembered("waists", lambda document: dict(document["recipes"]))
+
+    def remember_estimator(self, name: str) -> None:
+        """Note that an estimator was asked for: queries see what it made."""
+        self._remember("estimators", name, {})
+
+    def remembered_estimators(self) -> list[str]:
+        """Estimators that were ever asked for, the plug-in first."""
+        return ["plugin", *sorted(self._remembered("estimators", lambda _: None).keys() - {"plugin"})]
+
+    def _remember(self, folder: str, name: str, document: Mapping[str, Any]) -> None:
+        path = f"{folder}/{escape(name)}.json"
+        content = json.dumps({"name": name, **document}, indent=1).encode()
+        if self.storage.read_all([path]) != [content]:
+            self.put_file(path, content)
+
+    def _remembered(self, folder: str, value: Callable[[Mapping[str, Any]], Result]) -> dict[str, Result]:
+        """What is noted in a folder, by name."""
+        paths = [f"{folder}/{name}" for name in self.storage.files(folder) if name.endswith(".json")]
         try:
             documents = [json.loads(content) for content in self.storage.read_all(paths) if content is not None]
-            return {document["name"]: document["recipes"] for document in documents}
+            return {str(document["name"]): value(document) for document in documents}
         except (ValueError, KeyError, TypeError) as error:
-            where = self.storage.where("waists")
+            where = self.storage.where(folder)
             raise StoreError(f"cannot read {where} ({error}); remove that folder and analyze again") from None

@@ -17,8 +17,8 @@ from ibstore.analyze.discretize import Binning, Coding
 from ibstore.analyze.encode import DIGEST_BYTES, WIDEST, bits_for
 from ibstore.analyze.grammar import Call, Recipe
 from ibstore.analyze.narrow import Form, is_fitted
-from ibstore.analyze.plane import Task
 from ibstore.analyze.scan import reduced_form
+from ibstore.analyze.tasks import Task
 from ibstore.errors import UsageError
 from ibstore.store.committed import TURN_BYTES
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ibstore.analyze import plane
+from ibstore.analyze import estimates, plane
 from ibstore.analyze.cache import RESULTS, forget, kept
 from ibstore.analyze.engine import compute
+from ibstore.analyze.estimate.entropy import estimator_name
 from ibstore.analyze.packs import pack_small
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget, Scan, explained, plan
+from ibstore.analyze.tasks import Task, patterns_of, tasks
 from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import DamagedError, IbstoreError, UnknownNameError, UsageError, WaistError
 from ibstore.events import Emit, Event, ignore
@@ -55,6 +57,8 @@ class Study:
         runs: str | Sequence[str] | None = None,
         layers: str | Sequence[str] | None = None,
         epochs: Sequence[int] | None = None,
+        estimators: str | Sequence[str] = "plugin",
+        long: bool = False,
         beta: float = 1.0,
         unit: str = "bits",
         known: Mapping[str, Waist] | None = None,
@@ -72,6 +76,11 @@ class Study:
             One or more of: presets by name, inline texts (``"mine: x=…; *=…"``), `Waist` objects.
         runs, layers, epochs
             What to look at; everything by default.
+        estimators
+            One or more by name, such as "plugin", "miller_madow" or "nsb"; `docs/estimators.md` tells them apart.
+            Further ones are made of counts that are kept.
+        long
+            Whether the table is long: a row for each entropy instead of columns.
         beta
             Weight of I(T;Y) in ``ib`` = I(X;T) − beta · I(T;Y).
         unit
@@ -93,13 +102,17 @@ class Study:
         Returns
         -------
         polars.DataFrame
-            Columns run, split, epoch, layer, waist, unit, n, h_x, h_y, h_t, h_xt, h_ty, i_xt, i_ty, beta, ib,
-            distinct_x, distinct_t, singletons_t, saturated; rows by run, split, waist, layer as executed, epoch.
+            Columns run, split, epoch, layer, waist, estimator, unit, n; h_x, h_y, h_t, h_xt, h_ty; i_xt and i_ty within
+            0 and the smaller entropy, beta, ib; distinct_x, distinct_t, singletons_t, coverage_t, ceiling (log N),
+            saturated; i_xt_raw and i_ty_raw as estimated; dpi_xt and dpi_ty, by how much i_xt and i_ty exceed those of
+            a layer before. Rows by run, split, waist, layer as executed, epoch, estimator as asked.
+            Long: run, split, epoch, layer, waist, estimator, variable (x, y, t, xt, ty), unit, n, entropy, distinct,
+            singletons, coverage, ceiling, saturated.
 
         Raises
         ------
         UnknownNameError, WaistError
-            When a run, layer, epoch or waist does not exist, or a recipe does not fit its layer.
+            When a run, layer, epoch, waist or estimator does not exist, or a recipe does not fit its layer.
         DamagedError, ValuesError
             When stored data is altered, or cannot be discretized.
         WriteError
@@ -109,16 +122,17 @@ class Study:
             raise UsageError(f"unit {unit!r} is unknown; it is bits or nats")
         if not math.isfinite(beta):
             raise UsageError(f"beta is {beta}; give a finite number")
+        named = _named(estimators)
         chosen, todo = self._asked(waists, runs, layers, epochs, known)
         budget = Budget.of(memory, threads, keep_keys, device)
-        compute(self._planned(todo, budget), self.parts, budget, emit)
-        for waist in chosen:
-            self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
+        compute(self._planned(todo, named, budget), named, self.parts, budget, emit)
+        estimates.fill(todo, named, self.parts, emit)
+        self._remember(chosen, named)
         for kind in RESULTS:
             pack_small(self.parts, kind)
-        table = plane.table(todo, self.parts, epochs, beta, unit)
+        table = plane.table(todo, named, self.parts, epochs, beta, unit)
         plane.refuse_nan(table)
-        return table
+        return plane.entropies(todo, named, self.parts, epochs, unit) if long else table
 
     def explain(
         self,
@@ -127,6 +141,7 @@ class Study:
         runs: str | Sequence[str] | None = None,
         layers: str | Sequence[str] | None = None,
         epochs: Sequence[int] | None = None,
+        estimators: str | Sequence[str] = "plugin",
         known: Mapping[str, Waist] | None = None,
         memory: int | None = None,
         threads: int | None = None,
@@ -150,7 +165,7 @@ class Study:
             As for `analyze`.
         """
         _, todo = self._asked(waists, runs, layers, epochs, known)
-        return explained(self._planned(todo, Budget.of(memory, threads, keep_keys, device)))
+        return explained(self._planned(todo, _named(estimators), Budget.of(memory, threads, keep_keys, device)))
 
     def _asked(
         self,
@@ -159,21 +174,31 @@ class Study:
         layers: str | Sequence[str] | None,
         epochs: Sequence[int] | None,
         known: Mapping[str, Waist] | None,
-    ) -> tuple[list[Waist], list[plane.Task]]:
+    ) -> tuple[list[Waist], list[Task]]:
         """Waists that a question means, and all its tasks."""
         asked = [waists] if isinstance(waists, str | Waist) else waists
         chosen = find_waists(asked, presets() | dict(known or {}))
         named = [layers] if isinstance(layers, str) else layers
         found = self._listed(runs, epochs)
-        todo = plane.tasks([each.run for each in found if each.run], chosen, named, epochs)
+        todo = tasks([each.run for each in found if each.run], chosen, named, epochs)
         _refuse_damaged(todo, found)
         return chosen, todo
 
-    def _planned(self, todo: list[plane.Task], budget: Budget) -> list[Scan]:
-        """Scans for the tasks whose parts are not there yet."""
-        there = self.parts.existing("information_plane", {task.key for task in todo})
-        missing = [task for task in todo if task.key not in there]
+    def _planned(self, todo: list[Task], estimators: Sequence[str], budget: Budget) -> list[Scan]:
+        """Scans for the tasks that lack an estimate, and the counts that it is made of."""
+        lacking = estimates.lacking(todo, estimators, self.parts)
+        uncounted = {task.counts_key for task, _ in lacking}
+        uncounted -= self.parts.existing("counts", uncounted)
+        missing = [task for task in todo if task.counts_key in uncounted]
         return plan(missing, budget, self.parts.existing("patterns", {task.t_key for task in missing}))
+
+    def _remember(self, waists: Sequence[Waist], estimators: Sequence[str]) -> None:
+        """Note what was asked for, for queries."""
+        for waist in waists:
+            self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
+        for name in estimators:
+            if name != "plugin":
+                self.parts.remember_estimator(name)
 
     def follow(
         self,
@@ -208,7 +233,7 @@ class Study:
     def query(
         self, sql: str, emit: Emit = ignore, damaged: Callable[[DamagedError], None] | None = None
     ) -> "pl.DataFrame":
-        """Answer of one SELECT over the tables ``runs``, ``layers``, ``epochs``, ``samples``,
+        """Answer of one SELECT over the tables ``runs``, ``layers``, ``epochs``, ``samples``, ``entropies``,
         ``information_plane``, ``patterns``, ``joint_counts``, ``activations`` and ``wide.<layer>``.
 
         The information plane, patterns and counts are what was analyzed so far, in bits, under each waist's latest
@@ -237,8 +262,11 @@ class Study:
         sandbox.check(sql)
         runs = self._readable(damaged)
         todo = self._remembered(runs, emit)
-        found = plane.table(todo, self.parts, None, 1.0, "bits").drop_nulls("n")
-        if found.is_empty():
+        estimators = self.parts.remembered_estimators()
+        computed = {"information_plane": plane.table(todo, estimators, self.parts).drop_nulls("n")}
+        if tables.speaks_of("entropies", sql):
+            computed["entropies"] = plane.entropies(todo, estimators, self.parts).drop_nulls("n")
+        if computed["information_plane"].is_empty():
             emit(Event("notice", detail="nothing is analyzed yet: `ibstore analyze` fills information_plane"))
 
         def ask() -> "pl.DataFrame":
@@ -247,11 +275,11 @@ class Study:
                 tempfile.TemporaryDirectory(prefix="ibstore-") as scratch,
                 sandbox.memory(Path(spill)) as db,
             ):
-                patterns = plane.patterns(todo, self.parts, Path(scratch))
+                patterns = patterns_of(todo, self.parts, Path(scratch))
                 files = [Path(path) for path in patterns["path"].unique(maintain_order=True)]
                 lazy: list[Lazy] = []
                 try:
-                    lazy = tables.lay(db, runs, found, patterns, sql)
+                    lazy = tables.lay(db, runs, computed, patterns, sql)
                     sandbox.lock(db, files)
                     return sandbox.select(db, sql)
                 except IbstoreError as error:
@@ -265,12 +293,13 @@ class Study:
         return self.parts.steadily(ask)
 
     def kept(self) -> "pl.DataFrame":
-        """Results that are kept: columns table, run, split, layer, waist, part, epochs, bytes.
+        """Results that are kept: columns table, run, split, layer, waist, estimator, part, epochs, bytes.
 
         A row for each meaning of each part: waists with equal recipes share parts. What no waist asks for any more,
         since its run is gone or its waist means something else, has no run, split, layer and waist.
         """
-        return kept(self.parts, self._remembered(self._readable(None), ignore))
+        todo = self._remembered(self._readable(None), ignore)
+        return kept(self.parts, todo, self.parts.remembered_estimators())
 
     def forget(self, parts: Collection[str]) -> None:
         """Remove kept parts by their names (the column ``part`` of `kept`); asked for again they are computed again."""
@@ -319,13 +348,13 @@ class Study:
             damaged(error)
         return [each.run for each in found if each.run]
 
-    def _remembered(self, runs: Sequence[Run], emit: Emit) -> list[plane.Task]:
+    def _remembered(self, runs: Sequence[Run], emit: Emit) -> list[Task]:
         """Tasks of every waist that was asked for, as it is meant now, on the runs as they are now."""
         todo = []
         for waist in self._remembered_waists(emit):
             for run in runs:
                 layers = [layer.name for layer in run.manifest.layers if waist.recipe(layer.name)]
-                todo += plane.tasks([run], [waist], layers, None)
+                todo += tasks([run], [waist], layers, None)
         return todo
 
     def _remembered_waists(self, emit: Emit) -> Iterator[Waist]:
@@ -336,7 +365,15 @@ class Study:
                 emit(Event("notice", detail=f"waist {name!r} needs a function that is not registered here; left out"))
 
 
-def _refuse_damaged(todo: Sequence[plane.Task], found: Sequence[Listed]) -> None:
+def _named(estimators: str | Sequence[str]) -> list[str]:
+    """Estimators by their one name each, in the order asked."""
+    asked = [estimators] if isinstance(estimators, str) else estimators
+    if not asked:
+        raise UsageError("no estimator is asked for; give one, such as plugin")
+    return list(dict.fromkeys(estimator_name(text) for text in asked))
+
+
+def _refuse_damaged(todo: Sequence[Task], found: Sequence[Listed]) -> None:
     """Return when no task's edges hang on epochs that cannot be read."""
     damage = {each.name: each.damage[0] for each in found if each.damage}
     for task in todo:

@@ -11,6 +11,7 @@ import typer
 from ibstore.cli.arguments import (
     BetaOption,
     EpochOption,
+    EstimatorOption,
     LayerOption,
     MemoryOption,
     RunOption,
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 
 NAME = "analyze"
 DEFAULT_WAIST = "thesis-6.2"
-CONTEXT = ("run", "split", "unit", "n", "h_y", "beta")
+CONTEXT = ("run", "split", "estimator", "unit", "n", "h_y", "beta")
+LONG_CONTEXT = ("run", "split", "estimator", "unit", "n")
 PLANNED_CONTEXT = ("run", "split")
 PLANNED = (
     *("layer", "epochs", "waists", "recipes", "recalled", "raw_bytes", "stored_bytes", "passes", "held_bytes"),
     *("fit_bytes", "key_bytes", "kept_bytes", "threads", "peak_bytes"),
 )
+LONG = ("waist", "layer", "epoch", "variable", "entropy", "distinct", "singletons", "coverage", "saturated")
 BRIEF = ("waist", "layer", "epoch", "h_x", "h_t", "i_xt", "i_ty", "ib", "distinct_t", "saturated")
 
 
@@ -47,6 +50,10 @@ def command(
     epoch: EpochOption = None,
     waist: WaistOption = None,
     waists: WaistsOption = None,
+    estimator: EstimatorOption = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="A row for each entropy, with what it was counted from, instead of columns.")
+    ] = False,
     beta: BetaOption = 1.0,
     unit: UnitOption = "bits",
     form: FormatOption = None,
@@ -77,6 +84,9 @@ def command(
     Narrows each recorded layer as the waist says, counts the patterns, and prints H, I(X;T) and I(T;Y) for each
     layer and epoch. Results are kept: asking again costs nothing, another waist computes only itself. `table`
     shows the columns that people look at; the other formats have all of them. Without --waist: thesis-6.2.
+    With --estimator entropies are corrected for their bias: plugin (as it is), miller_madow, grassberger, chao_shen,
+    chao_wang_jost, shrink, jackknife, nsb, ansb, bonachela, zhang, good_turing, jeffreys, laplace, perks, minimax,
+    bayes(0.5) (or another alpha), nsb(1000) (as many possible keys). docs/estimators.md says which to take.
     With --explain the plan is printed, a row for each reading of a layer's segment, which serves all waists at once.
     With --follow a store that is being written is looked at again and again, and rows are added as epochs are
     committed (in a file of --out the whole table each time).
@@ -88,7 +98,9 @@ def command(
 
     names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
     study = Study(store, results)
+    columns = (LONG, LONG_CONTEXT) if long else (BRIEF, CONTEXT)
     asked: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "known": known}
+    asked["estimators"] = estimator or "plugin"
     asked |= {"memory": bytes_of(memory), "threads": threads, "keep_keys": keep_keys, "device": device}
     with listening(quiet) as emit:
         if explain:
@@ -97,19 +109,25 @@ def command(
             if plan.is_empty():
                 emit(Event("notice", detail="nothing to compute: all of it is kept"))
             return
-        question = partial(study.analyze, names, beta=beta, unit=unit, emit=emit, **asked)
+        question = partial(study.analyze, names, long=long, beta=beta, unit=unit, emit=emit, **asked)
         if follow:
-            _write_growing(study.follow(question, run), form, out)
+            _write_growing(study.follow(question, run), form, out, *columns)
             return
         table = question()
-    write(table, form, out, BRIEF, CONTEXT)
+    write(table, form, out, *columns)
 
 
-def _write_growing(tables: "Iterable[pl.DataFrame]", form: Format | None, out: Path | None) -> None:
+def _write_growing(
+    tables: "Iterable[pl.DataFrame]",
+    form: Format | None,
+    out: Path | None,
+    columns: tuple[str, ...],
+    context: tuple[str, ...],
+) -> None:
     """Write the rows that each table has and the one before had not; to a file each table whole."""
     last = None
     for table in tables:
         new = table if last is None else table.join(last, on=table.columns, how="anti", nulls_equal=True)
-        write(table if out else new, form, out, BRIEF, CONTEXT, header=last is None)
+        write(table if out else new, form, out, columns, context, header=last is None)
         sys.stdout.flush()
         last = table

@@ -24,6 +24,10 @@ WaistOption = Annotated[
 WaistsOption = Annotated[
     list[Path] | None, typer.Option("--waists", help="TOML file of waists: all of them, unless --waist chooses.")
 ]
+EstimatorOption = Annotated[
+    list[str] | None,
+    typer.Option("--estimator", "-e", help="An estimator of entropy, by default plugin; may be repeated."),
+]
 BetaOption = Annotated[float, typer.Option("--beta", help="Weight of I(T;Y) in ib = I(X;T) − beta · I(T;Y).")]
 UnitOption = Annotated[str, typer.Option("--unit", help="bits or nats.")]
 MemoryOption = Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "cache"
 
-MEANING = ("table", "run", "split", "layer", "waist")
+MEANING = ("table", "run", "split", "layer", "waist", "estimator")
 
 app = typer.Typer(
     name=NAME,
@@ -36,7 +36,7 @@ def ls(
     out: OutOption = None,
     results: ResultsOption = None,
 ) -> None:
-    """List what is kept, by table, run, layer and waist.
+    """List what is kept, by table, run, layer, waist and estimator.
 
     Waists with equal recipes share parts, which are listed with each of them. What no waist asks for any more, since
     its run was removed or its waist means something else by now, stands at the end of its table without a run.
@@ -57,7 +57,7 @@ def rm(
         list[str] | None, typer.Option("--waist", "-w", help="Only of this waist; may be repeated.")
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", help="Only of this table: information_plane or patterns.")
+        str | None, typer.Option("--table", help="Only of this table: counts, information_plane or patterns.")
     ] = None,
     unused: Annotated[bool, typer.Option("--unused", help="Only what no waist asks for any more.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="All of it.")] = False,

@@ -24,9 +24,10 @@ def command(
     """Ask one SELECT over a store and its results.
 
     In DuckDB's SQL.
-    Tables: `runs`, `layers`, `epochs`, `samples`, `information_plane`, `patterns`, `joint_counts`; `activations`, a row
-    for each stored value, and `wide.LAYER`, a row for each sample, are read from the store as the query needs them. The
-    query can read these and nothing else, and can write nothing. `DESCRIBE activations` lists a table's columns.
+    Tables: `runs`, `layers`, `epochs`, `samples`, `entropies`, `information_plane`, `patterns`, `joint_counts`;
+    `activations`, a row for each stored value, and `wide.LAYER`, a row for each sample, are read from the store as the
+    query needs them. The query can read these and nothing else, and can write nothing. `DESCRIBE activations` lists a
+    table's columns.
 
     Example: `ibstore query lab.zarr "SELECT epoch, layer, i_xt, i_ty FROM information_plane WHERE
     waist = 'thesis-6.2' ORDER BY layer, epoch"`

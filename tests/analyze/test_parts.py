@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ibstore.analyze import Study, Waist, engine, packs, parts, plan, plane
+from ibstore.analyze import Study, Waist, estimates, packs, parts, plan, plane
 from ibstore.analyze.parts import Parts, content_key
 from ibstore.analyze.sql import counts
 from ibstore.errors import StoreError, UsageError, WriteError
@@ -42,13 +42,13 @@ def store(written, tmp_path):
 def computed(monkeypatch):
     """What is computed from now on, as (run, waist, layer, epochs)."""
     seen = []
-    rows = engine.rows
+    keep = estimates.keep
 
-    def noting(task, counted, labelled):
+    def noting(task, counted, *rest):
         seen.append((task.run.name, task.waist.name, task.layer.name, *sorted(counted)))
-        return rows(task, counted, labelled)
+        keep(task, counted, *rest)
 
-    monkeypatch.setattr(engine, "rows", noting)
+    monkeypatch.setattr(estimates, "keep", noting)
     return seen
 
 
@@ -191,15 +191,20 @@ def test_what_a_killed_write_left_is_harmless(store):
     assert len(planes(store)) == 4
 
 
-def test_a_kill_between_the_two_parts_is_mended(store, computed):
+def test_a_kill_between_the_parts_is_mended(store, computed):
     first = Study(store).analyze([WAIST])
     computed.clear()
-    folder = results(store)
-    kept = sorted((folder / "information_plane").iterdir())
-    kept[0].unlink()
-    assert Study(store).analyze([WAIST]).equals(first)
-    assert len(computed) == 1
-    assert sorted((folder / "information_plane").iterdir()) == kept
+    files = [path for path in files_below(results(store)) if path.parent.name != "patterns"]
+    task = Study(store)._asked([WAIST], None, None, None, None)[1][0]
+    for tables, recounted in (["information_plane"], 0), (["information_plane", "counts"], 1), (["counts"], 0):
+        for table in tables:
+            key = task.counts_key if table == "counts" else task.plane_key("plugin")
+            (results(store) / table / f"{key}.parquet").unlink()
+        assert Study(store).analyze([WAIST]).equals(first)
+        assert len(computed) == recounted
+        computed.clear()
+    there = {path for path in files_below(results(store)) if path.parent.name != "patterns"}
+    assert set(files) - there == {results(store) / "counts" / f"{task.counts_key}.parquet"}  # nobody asks for them
 
 
 def test_nothing_temporary_is_left(store):
@@ -508,7 +513,7 @@ def test_a_reader_who_listed_the_files_before_looks_again(store, soon, monkeypat
     monkeypatch.setattr(Parts, "homes", overtaken)
     assert study.query("SELECT * FROM patterns ORDER BY ALL").equals(patterns)
     packed.clear()
-    assert plane.table(study._asked([WAIST], None, None, None, None)[1], study.parts, None, 1.0, "bits").equals(table)
+    assert plane.table(study._asked([WAIST], None, None, None, None)[1], ["plugin"], study.parts).equals(table)
     assert packed == ["information_plane"]
 
 
@@ -559,6 +564,7 @@ def test_what_is_kept_is_told_by_what_it_means(store):
     study.analyze([WAIST])
     kept = study.kept()
     assert kept.select("table", "run", "split", "layer", "waist", "epochs").rows() == [
+        *(("counts", "run0", "train", layer, "w", 1) for layer in "aabb"),
         *(("information_plane", "run0", "train", layer, "w", 1) for layer in "aabb"),
         *(("patterns", "run0", "train", layer, "w", 1) for layer in "aabb"),
         ("patterns", "run0", "train", "x", "w", None),
@@ -573,7 +579,7 @@ def test_what_is_kept_is_told_by_what_it_means(store):
 def test_what_is_forgotten_is_computed_again(store, soon, computed):
     study = Study(store)
     table = study.analyze([WAIST])
-    gone = study.kept().filter(layer="a", table="information_plane")["part"]
+    gone = study.kept().filter(pl.col("table") != "patterns", layer="a")["part"]
     study.forget(gone)  # out of a pack
     assert planes(store)["layer"].to_list() == ["b", "b"]
     computed.clear()

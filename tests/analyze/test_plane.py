@@ -136,8 +136,8 @@ def test_without_labels_what_hangs_on_them_is_null(tmp_path):
     layers = {"t": relu(0, 2, 30, 3)}
     bare = analyze(make_store(tmp_path / "bare.zarr", numbered(30, 2), layers=layers))
     labelled = analyze(make_store(tmp_path / "labelled.zarr", numbered(30, 2), np.arange(30) % 2, layers=layers))
-    hanging = ["h_y", "h_ty", "i_ty", "ib"]
-    assert bare.select(hanging).null_count().row(0) == (2, 2, 2, 2)
+    hanging = ["h_y", "h_ty", "i_ty", "ib", "i_ty_raw", "dpi_ty"]
+    assert bare.select(hanging).null_count().row(0) == (2,) * 6
     assert bare.drop(hanging).equals(labelled.drop(hanging))
     assert bare.schema == labelled.schema
 
@@ -148,9 +148,10 @@ def test_without_labels_what_hangs_on_them_is_null(tmp_path):
 def test_the_table_s_columns_and_types(tmp_path):
     path = make_store(tmp_path / "lab.zarr", numbered(30, 2), np.arange(30) % 2, layers={"t": relu(0, 1, 30, 3)})
     assert dict(analyze(path).schema) == {
-        **dict.fromkeys(["run", "split", "layer", "waist", "unit"], pl.String),
+        **dict.fromkeys(["run", "split", "layer", "waist", "estimator", "unit"], pl.String),
         **dict.fromkeys(["epoch", "n", "distinct_x", "distinct_t", "singletons_t"], pl.Int64),
         **dict.fromkeys(["h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty", "beta", "ib"], pl.Float64),
+        **dict.fromkeys(["coverage_t", "ceiling", "i_xt_raw", "i_ty_raw", "dpi_xt", "dpi_ty"], pl.Float64),
         "saturated": pl.Boolean,
     }
     assert analyze(path).columns == list(plane.COLUMNS)
@@ -182,9 +183,9 @@ def test_what_is_asked_for_is_what_is_given(tmp_path):
         make_store(path, numbered(20, 2), np.arange(20) % 3, layers=layers, run=run, epochs=[0, 1, 5])
     everything = analyze(path)
     chosen = analyze(path, runs=["r1"], layers=["c", "a"], epochs=[5, 0])
-    assert chosen.equals(
-        everything.filter(pl.col("run") == "r1", pl.col("layer") != "b", pl.col("epoch") != 1), null_equal=True
-    )
+    expected = everything.filter(pl.col("run") == "r1", pl.col("layer") != "b", pl.col("epoch") != 1)
+    told = ["dpi_xt", "dpi_ty"]  # against the layers that are asked for
+    assert chosen.drop(told).equals(expected.drop(told), null_equal=True)
     assert len(chosen) == 4
     assert analyze(path, runs=["r0", "r0"], epochs=[1, 1]).equals(everything.filter(run="r0", epoch=1))
 
@@ -210,7 +211,7 @@ def test_units_and_beta(tmp_path):
     bits, nats = analyze(path), analyze(path, unit="nats", beta=2.5)
     assert bits["unit"].unique().to_list() == ["bits"]
     assert nats["unit"].unique().to_list() == ["nats"]
-    for column in plane.ENTROPIES:
+    for column in plane.IN_UNITS:
         np.testing.assert_allclose(nats[column], bits[column] * math.log(2), rtol=1e-15)
     np.testing.assert_allclose(nats["ib"], nats["i_xt"] - 2.5 * nats["i_ty"], rtol=1e-15)
     np.testing.assert_allclose(bits["ib"], bits["i_xt"] - bits["i_ty"], rtol=1e-15)

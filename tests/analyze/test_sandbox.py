@@ -8,6 +8,7 @@ import pytest
 
 from ibstore.analyze import Study, plane
 from ibstore.analyze.sql import sandbox, tables
+from ibstore.analyze.tasks import patterns_of, tasks
 from ibstore.errors import QueryError
 
 from .stores import files_below, make_store, numbered
@@ -33,11 +34,15 @@ def study(tmp_path_factory):
 def locked(study, tmp_path_factory):
     """What a query runs in, opened once for many."""
     runs = study.store.runs()
-    todo = plane.tasks(runs, list(study.meanings().values())[-1:], None, None)
-    patterns = plane.patterns(todo, study.parts, tmp_path_factory.mktemp("scratch"))
+    todo = tasks(runs, list(study.meanings().values())[-1:], None, None)
+    patterns = patterns_of(todo, study.parts, tmp_path_factory.mktemp("scratch"))
     assert len(patterns) == 3
     with sandbox.memory(tmp_path_factory.mktemp("spill")) as db:
-        tables.lay(db, runs, plane.table(todo, study.parts, None, 1.0, "bits"), patterns, "wide t")
+        computed = {
+            "information_plane": plane.table(todo, ["plugin"], study.parts),
+            "entropies": plane.entropies(todo, ["plugin"], study.parts),
+        }
+        tables.lay(db, runs, computed, patterns, "wide t")
         sandbox.lock(db, [Path(path) for path in patterns["path"]])
         yield db
 

@@ -34,6 +34,7 @@ def test_every_command_has_prose_and_an_example(ibstore: Command, command: str) 
 def test_what_is_kept_is_listed(ibstore: Command, analyzed: list[str]) -> None:
     rows = listed(ibstore, analyzed)
     assert [(row["table"], row["layer"], row["waist"], row["parts"], row["epochs"]) for row in rows] == [
+        *(("counts", layer, waist, 2, 2) for layer in ("conv1", "conv2", "out") for waist in "ab"),
         *(("information_plane", layer, waist, 2, 2) for layer in ("conv1", "conv2", "out") for waist in "ab"),
         *(("patterns", layer, waist, 2, 2) for layer in ("conv1", "conv2", "out") for waist in "ab"),
         *(("patterns", "x", waist, 1, None) for waist in "ab"),
@@ -59,7 +60,8 @@ def test_what_nobody_asks_for_is_removed(ibstore: Command, analyzed: list[str]) 
     assert (nothing.code, nothing.err) == (0, "nothing is kept of that\n")
     assert ibstore("analyze", *analyzed, "--waist", "a: out=softmax | threshold(0.5)", "--quiet").code == 0
     unused = [row for row in listed(ibstore, analyzed) if row["run"] is None]
-    assert [(row["table"], row["parts"]) for row in unused] == [("information_plane", 6)]  # b has the same keys
+    found = [(row["table"], row["parts"]) for row in unused]
+    assert found == [("counts", 6), ("information_plane", 6)]  # b has the same keys
     assert ibstore("cache", "rm", *analyzed, "--unused", "--yes").code == 0
     assert not [row for row in listed(ibstore, analyzed) if row["run"] is None]
 
@@ -76,7 +78,7 @@ def test_all_of_it_is_removed(ibstore: Command, analyzed: list[str], tmp_path: P
         ([], "say what: --unused, --all, or of which --run, --layer, --waist, --table"),
         (["--all"], "parts, "),
         (["--waist", "c"], "nothing is kept of waist 'c'; there is a, b"),
-        (["--table", "runs", "--yes"], "nothing is kept of table 'runs'; there is information_plane, patterns"),
+        (["--table", "runs", "--yes"], "nothing is kept of table 'runs'; there is counts, information_plane, patterns"),
     ],
 )
 def test_bad_input_removes_nothing(ibstore: Command, analyzed: list[str], arguments: list[str], said: str) -> None:

@@ -125,6 +125,22 @@ def test_nats_and_beta(ibstore: Command, study: list[str]) -> None:
         assert other["ib"] == pytest.approx(other["i_xt"] - 2 * other["i_ty"])
 
 
+def test_estimators_and_the_long_table(ibstore: Command, study: list[str]) -> None:
+    ask = ("analyze", *study, "-q", "-w", "thesis-6.2", "--layer", "conv2")
+    both = json.loads(ibstore(*ask, "-e", "mm", "--estimator", "plugin", "-f", "json").out)
+    assert [row["estimator"] for row in both] == ["miller_madow", "plugin"] * 2
+    assert both[2]["h_t"] > both[3]["h_t"]
+    assert both[:2][1] == json.loads(ibstore(*ask, "-f", "json").out)[0]
+    long = ibstore(*ask, "--estimator", "nsb", "--long")
+    assert "estimator nsb" in long.out
+    assert " coverage" in long.out
+    rows = json.loads(ibstore(*ask, "--estimator", "nsb", "--long", "-f", "json").out)
+    assert [row["variable"] for row in rows] == ["x", "y", "t", "xt", "ty"] * 2
+    unknown = ibstore(*ask, "--estimator", "nbs")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "unknown estimator 'nbs'; there are plugin, " in unknown.err
+
+
 def test_waist_files(ibstore: Command, study: list[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[coarse]\nout = "argmax | exact"\n[fine]\nout = "softmax | uniform(bins=8, lo=0, hi=1)"\n')

@@ -99,7 +99,7 @@ class KeyCounter:
         ids = row if np.array_equal(rows, sample) else arrow.column(arrow.narrowest(sample))
         labels = pa.nulls(len(rows), pa.int64()) if y is None else arrow.column(arrow.narrowest(y))
         self._columns = {"row": row, "sample": ids, "y": labels}
-        self._marginals = {"y": self._marginal(arrow.table({"y": labels}), "y")}
+        self._marginals = {} if y is None else {"y": self._marginal(arrow.table({"y": labels}), "y")}
 
     @_one_at_a_time
     def _marginal(self, table: Any, column: str) -> CountsOfCounts:
@@ -150,7 +150,7 @@ class KeyCounter:
         self._run("DROP TABLE named")
 
     def counts(self, name: str, inputs: Sequence[str]) -> dict[str, dict[int, Counts]]:
-        """Counts of counts of x, y, t, xt and ty, by input and epoch: a few group-bys for all epochs.
+        """Counts of counts of x, t, xt, and with labels y and ty, by input and epoch: a few group-bys for all epochs.
 
         An input that tells every sample apart tells every pair apart: X,T is counted as X is.
         """
@@ -185,9 +185,10 @@ class KeyCounter:
         self._run(f"SET threads = {self._threads if whole or rows > LITTLE else 1}")
 
     def _of(self, x: str, own: Counts) -> Counts:
-        """Counts of all five variables with the input ``x``, from those that hang on the layer."""
+        """Counts of all variables with the input ``x``, from those that hang on the layer."""
         alone = self._marginals[x]
-        return {"x": alone, "y": self._marginals["y"], "t": own["t"], "xt": own.get(x, alone), "ty": own["ty"]}
+        labelled = {"y": self._marginals["y"], "ty": own["ty"]} if "y" in self._marginals else {}
+        return {"x": alone, "t": own["t"], "xt": own.get(x, alone), **labelled}
 
     @_one_at_a_time
     def patterns(self, name: str, part: str) -> bytes:

@@ -19,14 +19,12 @@ if TYPE_CHECKING:
     from ibstore.analyze.sql.activations import Lazy
 
 TABLES: Final = (
-    *("runs", "layers", "epochs", "samples", "information_plane", "patterns", "joint_counts"),
+    *("runs", "layers", "epochs", "samples", "entropies", "information_plane", "patterns", "joint_counts"),
     "activations",
 )
 
-_OF_ACTIVATIONS: Final = re.compile(
-    "activations|wide|query|show|describe|summarize|information_schema|duckdb_|pragma", re.IGNORECASE
-)
-"""What a text has in it that speaks of the lazy tables, or of all tables; they take a quarter of a second to load."""
+_OF_ALL: Final = "query|show|describe|summarize|information_schema|duckdb_|pragma"
+"""What a text has in it that speaks of all tables."""
 
 _KEPT_PATTERNS: Final = "part VARCHAR, filename VARCHAR, epoch BIGINT, sample BIGINT, key BLOB"
 
@@ -57,23 +55,38 @@ _MACROS: Final = """
 """What makes the field's words speakable; `docs/tables.md` has an example of each."""
 
 
+def speaks_of(name: str, sql: str) -> bool:
+    """Whether a text can speak of a table, which need not be made otherwise.
+
+    >>> speaks_of("entropies", "SELECT entropy(key) FROM patterns"), speaks_of("entropies", "SHOW TABLES")
+    (False, True)
+    """
+    return re.search(f"{name}|{_OF_ALL}", sql, re.IGNORECASE) is not None
+
+
 def lay(
-    db: duckdb.DuckDBPyConnection, runs: Sequence[Run], plane: pl.DataFrame, patterns: pl.DataFrame, sql: str
+    db: duckdb.DuckDBPyConnection,
+    runs: Sequence[Run],
+    computed: Mapping[str, pl.DataFrame],
+    patterns: pl.DataFrame,
+    sql: str,
 ) -> "list[Lazy]":
     """Make the tables of `TABLES` that ``sql`` can speak of, and those of the schema ``wide``.
 
-    They are made from runs, the information plane, and where the patterns' files are; the lazy ones are returned.
+    They are made from runs, the tables that were ``computed``, and where the patterns' files are; the lazy ones are
+    returned.
     """
     _create(db, "runs", _runs(runs))
     _create(db, "layers", _layers(runs))
     _create(db, "epochs", _epochs(runs))
     _create(db, "samples", _samples(runs))
-    _create(db, "information_plane", plane)
+    for name, frame in computed.items():
+        _create(db, name, frame)
     db.execute("CREATE SCHEMA kept")
     _create(db, "kept.meanings", patterns.rename({"path": "filename"}))
     _over_files(db, patterns["path"].unique(maintain_order=True))
     db.execute(_VIEWS + _MACROS)
-    if not _OF_ACTIVATIONS.search(sql):
+    if not speaks_of("activations|wide", sql):  # they take a quarter of a second to load
         return []
     from ibstore.analyze.sql import activations
 

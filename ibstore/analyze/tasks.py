@@ -1,0 +1,151 @@
+"""What is to be computed: a task for each layer, split and segment under a waist, and the names of what it needs.
+
+Everything that a task computes is kept under a content key: whose run and waist it is, and what the layer is called,
+is in none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ibstore.analyze.grammar import Recipe
+from ibstore.analyze.parts import Parts, content_key
+from ibstore.analyze.waist import Waist
+from ibstore.errors import UnknownNameError
+from ibstore.store import LayerInfo, Run, Segment, SplitInfo
+
+if TYPE_CHECKING:
+    import polars as pl
+
+TEXT_COLUMNS: Final = ("run", "split", "layer", "waist")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A layer of a run's split under a waist, over the epochs of one segment.
+
+    ``over_run`` names the layer's content in all segments, on which edges that are fitted over a run hang.
+    """
+
+    run: Run
+    split: SplitInfo
+    waist: Waist
+    layer: LayerInfo
+    segment: Segment
+    over_run: str
+
+    @property
+    def recipe(self) -> Recipe:
+        """The layer's recipe."""
+        recipe = self.waist.recipe(self.layer.name)
+        assert recipe is not None, "tasks are made for layers that the waist narrows"
+        return recipe
+
+    @cached_property
+    def counts_key(self) -> str:
+        """Content key of the counts of counts."""
+        return content_key({"x": self.x_key, "t": self.t_key})
+
+    def plane_key(self, estimator: str) -> str:
+        """Content key of what an estimator makes of the counts."""
+        return content_key({"estimator": estimator, "x": self.x_key, "t": self.t_key})
+
+    @cached_property
+    def t_key(self) -> str:
+        """Content key of the layer's patterns, which waists with one recipe share."""
+        return content_key(
+            {
+                "recipe": self.recipe.meaning,
+                "data": self.split.data,
+                "epochs": self.segment.record.epochs,
+                "files": self.segment.checksums(self.split, self.layer),
+                "fitted_on": self.over_run if self.recipe.per == "run" else "",
+            }
+        )
+
+    @cached_property
+    def x_key(self) -> str:
+        """Content key of the input's patterns, which layers, epochs and runs share."""
+        return content_key({"recipe": self.waist.x.meaning, "data": self.split.data})
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the part is in the table, in text."""
+        return dict(zip(TEXT_COLUMNS, (self.run.name, self.split.name, self.layer.name, self.waist.name), strict=True))
+
+    @property
+    def what(self) -> str:
+        """The layer, for messages."""
+        return f"run {self.run.name!r}, layer {self.layer.name!r}"
+
+
+def tasks(
+    runs: Sequence[Run], waists: Sequence[Waist], layers: Sequence[str] | None, epochs: Sequence[int] | None
+) -> list[Task]:
+    """Everything that the table needs, in its order: run, split, waist, layer as executed, epoch.
+
+    ``layers`` and ``epochs`` choose; None is all of them.
+
+    Raises
+    ------
+    UnknownNameError
+        When a waist narrows a layer that a run does not have, or ``layers`` names one that no waist narrows.
+    """
+    return [
+        Task(run, split, waist, layer, segment, over_run)
+        for run in sorted(runs, key=lambda run: run.name)
+        for split in run.manifest.splits
+        for waist in sorted(waists, key=lambda waist: waist.name)
+        for layer in _layers(run, waist, layers)
+        for over_run in [_over_run(run, split, layer, waist)]
+        for segment in run.segments
+        if epochs is None or set(epochs) & set(segment.record.epochs)
+    ]
+
+
+def _over_run(run: Run, split: SplitInfo, layer: LayerInfo, waist: Waist) -> str:
+    """Name of a layer's content in all segments, where the waist's edges hang on it."""
+    recipe = waist.recipe(layer.name)
+    if recipe is None or recipe.per != "run":
+        return ""
+    return content_key({"segments": [segment.checksums(split, layer) for segment in run.segments]})
+
+
+def _layers(run: Run, waist: Waist, wanted: Sequence[str] | None) -> list[LayerInfo]:
+    """Layers of a run that a waist narrows, in execution order."""
+    has = [layer.name for layer in run.manifest.layers]
+    for name in waist.layers if wanted is None else wanted:
+        if name not in has:
+            asked = f"waist {waist.name!r} narrows" if wanted is None else "--layer asks for"
+            raise UnknownNameError(
+                f"{asked} layer {name!r}, which run {run.name!r} does not have; it has {', '.join(has)}: choose among "
+                "them with --layer, other runs with --run, or give another waist"
+            )
+        if waist.recipe(name) is None:
+            raise UnknownNameError(
+                f"waist {waist.name!r} has no recipe for layer {name!r}; it narrows {', '.join(waist.layers)}"
+            )
+    chosen = set(has if wanted is None else wanted)
+    return [layer for layer in run.manifest.layers if layer.name in chosen and waist.recipe(layer.name)]
+
+
+def patterns_of(todo: Sequence[Task], parts: Parts, scratch: Path) -> "pl.DataFrame":
+    """Where the kept patterns of the tasks lie: (part, path, run, split, layer, waist, is_input), a row a meaning.
+
+    What lies in a bucket is copied to ``scratch``.
+    """
+    import polars as pl
+
+    homes = parts.homes("patterns", {key for task in todo for key in (task.x_key, task.t_key)})
+    paths = zip(homes.values(), parts.local("patterns", homes, scratch), strict=True)
+    path_of = {key: str(path) for keys, path in paths for key in keys}
+    names = dict.fromkeys(("part", "path", *TEXT_COLUMNS), pl.String) | {"is_input": pl.Boolean}
+    meanings = [
+        {"part": key, **task.names, **changed, "is_input": bool(changed), "path": path_of[key]}
+        for task in todo
+        for key, changed in ((task.t_key, {}), (task.x_key, {"layer": "x"}))
+        if key in path_of
+    ]
+    return pl.DataFrame(meanings, schema=names).unique(maintain_order=True)
