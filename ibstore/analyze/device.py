@@ -49,7 +49,7 @@ class Device:
         function = REDUCTIONS[recipe.reduction.name]
         if function not in (maxpool, avgpool) or block.dtype not in DTYPES:
             return None
-        values, window, shape = windows(block, tuple(int(size) for size in recipe.reduction.args))
+        values, window, shape = windows(recipe.chosen(block), tuple(int(size) for size in recipe.reduction.args))
         return self._guarded(lambda: self._pool(values, window, mean=function is avgpool)).reshape(shape)
 
     def _pool(self, values: NDArray[Any], window: tuple[int, int, int], *, mean: bool) -> NDArray[Any]:

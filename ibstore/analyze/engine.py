@@ -4,22 +4,20 @@ While one scan reads, the keys of those before are counted and kept: of one in D
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
+from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze import estimates
 from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.narrow import Edges
 from ibstore.analyze.parts import Parts, unreadable
 from ibstore.analyze.plan import Budget, Scan, kept_bytes
-from ibstore.analyze.scan import Source, Work, fit_together, nan_epochs, scan
+from ibstore.analyze.scan import fit_together, nan_epochs, scan
+from ibstore.analyze.sources import input_source, layer_source
 from ibstore.analyze.tasks import Task
 from ibstore.errors import ValuesError
 from ibstore.events import Emit, Event
-from ibstore.store import Segment
 from ibstore.store.format.probe import integer_labels
 from ibstore.store.reader import listed
 
@@ -38,7 +36,7 @@ def compute(scans: Sequence[Scan], estimators: Sequence[str], parts: Parts, budg
     from ibstore.analyze.sql.counts import KeyCounter
 
     for task in {(task.split.data, task.waist.x): task for each in scans for task in each.tasks}.values():
-        _input_source(task, budget.threads).form(task.waist.x)  # refuses what does not fit before anything is computed
+        input_source(task, budget.threads).form(task.waist.x)  # refuses what does not fit before anything is computed
     with KeyCounter(budget.counting, budget.threads) as counter, ThreadPoolExecutor(BESIDE) as beside:
         engine = _Engine(scans, estimators, counter, parts, budget, beside)
         for done, each in enumerate(scans):
@@ -112,7 +110,7 @@ class _Engine:
         try:
             self._scan_epochs(each, names, edges, everything)
         except ValuesError:
-            refused = nan_epochs(_source(each.tasks[0], [segment], each.threads), each.recipes)
+            refused = nan_epochs(layer_source(each.tasks[0], [segment], each.threads), each.recipes)
             if len(everything) == 1 or not any(refused.values()):
                 raise
             for name in names.values():
@@ -128,7 +126,7 @@ class _Engine:
         task = each.tasks[0]
         epochs = [task.segment.record.epochs[position] for position in positions]
         scan(
-            _source(task, [task.segment], each.threads, positions),
+            layer_source(task, [task.segment], each.threads, positions),
             edges,
             lambda recipe, epoch, start, keys: self._counter.take(names[recipe], epochs[epoch], start, keys),
             held=each.held,
@@ -161,7 +159,7 @@ class _Engine:
         probe, names = task.run.probe(task.split), self._inputs[task.split.data]
         labels = probe.labels()
         self._counter.begin(probe.samples(), None if labels is None else integer_labels(labels))
-        source = _input_source(task, self._budget.threads)
+        source = input_source(task, self._budget.threads)
         keys = {each.waist.x: each.x_key for each in self._tasks if each.split.data == task.split.data}
         there = {recipe for recipe, key in keys.items() if key in self._kept}
         for recipe in there:
@@ -187,7 +185,7 @@ class _Engine:
         whose = (task.run.name, task.split.name, task.layer.name)
         known, edges = self._fitted
         if recipes and (known != whose or not set(recipes) <= set(edges)):
-            source = _source(task, task.run.segments, each.threads)
+            source = layer_source(task, task.run.segments, each.threads)
             edges = fit_together(source, recipes, self._budget.counting // len(recipes))
             self._fitted = whose, edges
         return {recipe: edges[recipe] for recipe in recipes}
@@ -205,32 +203,3 @@ class _Engine:
         if key not in self._kept:
             self._parts.put("patterns", key, self._counter.patterns(name, key))
             self._kept.add(key)
-
-
-def _source(task: Task, segments: Sequence[Segment], threads: int, positions: Sequence[int] | None = None) -> Source:
-    """The stored values of a task's layer in some segments of its run as one, or in some epochs of a single one."""
-    epochs = [epoch for segment in segments for epoch in segment.record.epochs]
-    names = [f"{task.what}, epoch {epochs[at]}" for at in (range(len(epochs)) if positions is None else positions)]
-
-    def passes(work: Work) -> Iterator[Any]:
-        before = 0
-        for segment in segments:
-            yield from segment.map(task.split, task.layer, _from(before, work), threads, positions)
-            before += len(segment.record.epochs)
-
-    return Source(passes, tuple(names), task.layer.shape, np.dtype(task.layer.dtype), task.split.samples)
-
-
-def _from(before: int, work: Work) -> Work:
-    return lambda epoch, start, values: work(before + epoch, start, values)
-
-
-def _input_source(task: Task, threads: int) -> Source:
-    probe = task.run.probe(task.split)
-    shape, dtype = probe.x_form()
-    name = f"input x of run {task.run.name!r}"
-
-    def passes(work: Work) -> Iterator[Any]:
-        return probe.map_x(lambda start, block: work(0, start, block[None]), threads)
-
-    return Source(passes, (name,), shape, dtype, task.split.samples, remedy="mend the data")

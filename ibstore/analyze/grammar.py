@@ -42,8 +42,21 @@ class Call:
 
 
 @dataclass(frozen=True)
+class View:
+    """What a recipe sees of a layer: a reduction of all of it, or of one channel."""
+
+    reduction: Call
+    channel: int | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is the layer as it is stored, which needs no memory of its own."""
+        return self.reduction.name == "identity" and self.channel is None
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """How one layer is narrowed; equal recipes have equal texts.
+    """How one layer is narrowed, or one ``channel`` of it; equal recipes have equal texts.
 
     Examples
     --------
@@ -55,21 +68,31 @@ class Recipe:
     discretization: Call
     scope: Literal["unit", "channel", "layer"] = "unit"
     per: Literal["epoch", "run"] = "epoch"
+    channel: int | None = None
 
     def __str__(self) -> str:
         options = [("scope", self.scope)] * (self.scope != "unit") + [("per", self.per)] * (self.per != "epoch")
-        call = self.discretization
-        return f"{self.reduction} | {Call(call.name, call.args, (*call.kwargs, *options))}"
+        call, whose = self.discretization, "" if self.channel is None else f"channel {self.channel}: "
+        return f"{whose}{self.reduction} | {Call(call.name, call.args, (*call.kwargs, *options))}"
 
     def __repr__(self) -> str:
         return f"Recipe({str(self)!r})"
+
+    @property
+    def view(self) -> View:
+        """What it sees of the layer; recipes that see the same share the work of reducing."""
+        return View(self.reduction, self.channel)
+
+    def chosen(self, block: Block) -> Block:
+        """The recipe's channel of a block (sample, channel, …), which stays an axis; the whole block without one."""
+        return block if self.channel is None else block[:, self.channel : self.channel + 1]
 
     def reduce(self, block: Block) -> Block:
         """Reduce values (sample, …) to (sample, …); raises WaistError where the layer's shape does not fit."""
         call = self.reduction
         try:
             with np.errstate(over="ignore", invalid="ignore"):  # ∞ − ∞ is NaN, and NaN is looked for
-                reduced = REDUCTIONS[call.name](block, *call.args, **dict(call.kwargs))
+                reduced = REDUCTIONS[call.name](self.chosen(block), *call.args, **dict(call.kwargs))
         except ValueError as error:
             raise WaistError(f"{self}: {error}; the layer's shape is {block.shape[1:]}") from None
         if np.shape(reduced)[:1] != block.shape[:1]:

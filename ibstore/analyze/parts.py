@@ -22,7 +22,7 @@ from ibstore.store.places import Storage
 if TYPE_CHECKING:
     import polars as pl
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Part of every content key: raised when the same inputs would give other numbers."""
 
 _OURS: Final = re.compile(r"[0-9a-f]{32}\.(parquet|json)")
@@ -171,13 +171,17 @@ class Parts:
         """Recipes' texts by layer, by waist, of every waist that was ever asked for."""
         return self._remembered("waists", lambda document: dict(document["recipes"]))
 
-    def remember_estimator(self, name: str) -> None:
-        """Note that an estimator was asked for: queries see what it made."""
-        self._remember("estimators", name, {})
+    def remember(self, folder: str, name: str) -> None:
+        """Note that a name was asked for: an estimator, a way to take channels."""
+        self._remember(folder, name, {})
+
+    def remembered(self, folder: str) -> list[str]:
+        """Names that were ever asked for."""
+        return sorted(self._remembered(folder, lambda _: None))
 
     def remembered_estimators(self) -> list[str]:
         """Estimators that were ever asked for, the plug-in first."""
-        return ["plugin", *sorted(self._remembered("estimators", lambda _: None).keys() - {"plugin"})]
+        return ["plugin", *self.remembered("estimators")]
 
     def _remember(self, folder: str, name: str, document: Mapping[str, Any]) -> None:
         path = f"{folder}/{escape(name)}.json"

@@ -15,7 +15,7 @@ import numpy as np
 
 from ibstore.analyze.discretize import Binning, Coding
 from ibstore.analyze.encode import DIGEST_BYTES, WIDEST, bits_for
-from ibstore.analyze.grammar import Call, Recipe
+from ibstore.analyze.grammar import Recipe, View
 from ibstore.analyze.narrow import Form, is_fitted
 from ibstore.analyze.scan import reduced_form
 from ibstore.analyze.tasks import Task
@@ -155,9 +155,9 @@ class Scan:
         return tuple(self.forms)
 
     @property
-    def reductions(self) -> tuple[Call, ...]:
+    def views(self) -> tuple[View, ...]:
         """Distinct reductions: each is computed once a block."""
-        return tuple(dict.fromkeys(recipe.reduction for recipe in self.recipes))
+        return tuple(dict.fromkeys(recipe.view for recipe in self.recipes))
 
     @cached_property
     def threads(self) -> int:
@@ -168,9 +168,7 @@ class Scan:
     @property
     def bytes_in_flight(self) -> int:
         """A block as it is stored, raw, and reduced in every way, with the codes of one recipe."""
-        reduced = {
-            recipe.reduction: form.bytes for recipe, form in self.forms.items() if recipe.reduction.name != "identity"
-        }  # identity is a view of what is raw
+        reduced = {recipe.view: form.bytes for recipe, form in self.forms.items() if not recipe.view.is_stored}
         codes = max((form.samples * form.units for form in self.forms.values()), default=0)
         blocks = max(1, self.sizes.raw_bytes // self.sizes.epochs // max(1, self.sizes.block_bytes))
         return self.sizes.block_bytes + (sum(reduced.values()) + codes) // blocks
@@ -189,29 +187,29 @@ class Scan:
         return self.sizes.epochs * sum(self.fits.values())
 
     @cached_property
-    def held(self) -> frozenset[Call]:
+    def held(self) -> frozenset[View]:
         """Reductions whose values are kept between passes, the smallest first, as far as there is room."""
-        fitted = {recipe.reduction: self.forms[recipe].bytes * self.sizes.epochs for recipe in self.fits}
+        fitted = {recipe.view: self.forms[recipe].bytes * self.sizes.epochs for recipe in self.fits}
         free = self._free - self.fit_bytes
         held = set()
-        for call, size in sorted(fitted.items(), key=lambda item: (item[1], str(item[0]))):
+        for view, size in sorted(fitted.items(), key=lambda item: (item[1], str(item[0]))):
             if size <= free:
-                held.add(call)
+                held.add(view)
                 free -= size
         return frozenset(held)
 
     @property
     def held_bytes(self) -> int:
         """Bytes of the values that are kept between passes."""
-        sizes = {recipe.reduction: form.bytes for recipe, form in self.forms.items()}
-        return self.sizes.epochs * sum(sizes[call] for call in self.held)
+        sizes = {recipe.view: form.bytes for recipe, form in self.forms.items()}
+        return self.sizes.epochs * sum(sizes[view] for view in self.held)
 
     @property
     def passes(self) -> int:
         """How often the layer is read: again for fitting (sample, collect) and for keys where nothing is held."""
         if not self.forms:
             return 0
-        again = [recipe for recipe in self.fits if recipe.reduction not in self.held]
+        again = [recipe for recipe in self.fits if recipe.view not in self.held]
         rounds = [-(-_fit_bytes(recipe, self.forms[recipe]) // max(1, self.fits[recipe])) for recipe in again]
         return max([1, *(2 * each + 1 for each in rounds)])  # to sample and to collect, in each round, then to encode
 
@@ -308,7 +306,7 @@ def explained(scans: Sequence[Scan]) -> "pl.DataFrame":
             "waists": len(scan.tasks),
             "recipes": len(scan.recipes),
             "recalled": len(scan.recalled),
-            "reductions": len(scan.reductions),
+            "reductions": len(scan.views),
             "raw_bytes": scan.sizes.raw_bytes if scan.passes else 0,
             "stored_bytes": scan.sizes.stored_bytes if scan.passes else 0,
             "passes": scan.passes,

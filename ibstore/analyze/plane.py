@@ -1,4 +1,4 @@
-"""The information plane: what an estimator makes of counts, and the table.
+"""The information plane: what an estimator makes of counts, and the tables.
 
 I(X;T) = H(X) + H(T) − H(X,T) and I(T;Y) = H(T) + H(Y) − H(T,Y), with X, T and Y under their waist, estimated
 from counts over the probe set. For X as the sample's identity and a deterministic network, I(X;T) = ``h_t``.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ibstore.analyze.estimate.entropy import NATS_PER_BIT, CountsOfCounts, saturated
 from ibstore.analyze.narrow import nan_refused
 from ibstore.analyze.parts import Parts
-from ibstore.analyze.tasks import TEXT_COLUMNS, Task
+from ibstore.analyze.tasks import TEXT_COLUMNS, WHOLE, Task
 from ibstore.store.reader import listed
 
 if TYPE_CHECKING:
@@ -22,22 +22,28 @@ VARIABLES: Final = ("x", "y", "t", "xt", "ty")
 INFORMATION: Final = {"i_xt": ("x", "t", "xt"), "i_ty": ("t", "y", "ty")}
 """Each information, of which two variables, and which is both."""
 
-IN_UNITS: Final = (
+ESTIMATED: Final = (
     *(f"h_{variable}" for variable in VARIABLES),
-    *(*INFORMATION, "i_xt_raw", "i_ty_raw", "ceiling", "dpi_xt", "dpi_ty"),
+    *(f"{information}{which}" for information in INFORMATION for which in ("", "_raw", "_low", "_high")),
 )
+"""Columns that an estimator makes, in bits: an information within its bounds, as estimated, and its error bar."""
+
+IN_UNITS: Final = (*ESTIMATED, "ceiling", "dpi_xt", "dpi_ty")
 """Columns in bits or nats."""
 
 COLUMNS: Final = (
-    *("run", "split", "epoch", "layer", "waist", "estimator", "unit", "n"),
+    *("run", "split", "epoch", "layer", "channel", "waist", "estimator", "unit", "n"),
     *("h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty", "beta", "ib"),
     *("distinct_x", "distinct_t", "singletons_t", "coverage_t", "ceiling", "saturated"),
-    *("i_xt_raw", "i_ty_raw", "dpi_xt", "dpi_ty"),
+    *("i_xt_raw", "i_xt_low", "i_xt_high", "i_ty_raw", "i_ty_low", "i_ty_high", "dpi_xt", "dpi_ty"),
 )
 LONG_COLUMNS: Final = (
-    *("run", "split", "epoch", "layer", "waist", "estimator", "variable", "unit", "n"),
+    *("run", "split", "epoch", "layer", "channel", "waist", "estimator", "variable", "unit", "n"),
     *("entropy", "distinct", "singletons", "coverage", "ceiling", "saturated"),
 )
+
+MEAN: Final = "mean"
+"""What the column ``channel`` says of the mean over a layer's channels."""
 
 
 def rows(
@@ -47,11 +53,15 @@ def rows(
 
     An epoch without counts, since it has NaN, has a row without numbers.
     """
+    return part(key, epochs, {epoch: row(own, estimator) for epoch, own in counted.items()})
+
+
+def part(key: str, epochs: Sequence[int], numbers: Mapping[int, Mapping[str, Any]]) -> "pl.DataFrame":
+    """Rows of a part: columns of `schema` by epoch; an epoch that has none has a row without numbers."""
     import polars as pl
 
     nothing = dict.fromkeys(schema())
-    numbers = {epoch: row(counted[epoch], estimator) if epoch in counted else {} for epoch in epochs}
-    found = [{**nothing, "part": key, "epoch": epoch, **own} for epoch, own in numbers.items()]
+    found = [{**nothing, "part": key, "epoch": epoch, **numbers.get(epoch, {})} for epoch in epochs]
     return pl.DataFrame(found, schema=schema())
 
 
@@ -66,10 +76,19 @@ def row(counts: Mapping[str, CountsOfCounts], estimator: str = "plugin") -> dict
         found[f"saturated_{variable}"] = saturated(own.entropy("plugin"), samples)
     for information, (first, second, both) in INFORMATION.items():
         if both in counts:
-            found[f"{information}_raw"] = math.fsum(  # rounded once: exactly the one where the other is the joint one
-                (found[f"h_{first}"], found[f"h_{second}"], -found[f"h_{both}"])
-            )
+            h_first, h_second, h_both = (found[f"h_{variable}"] for variable in (first, second, both))
+            raw = math.fsum((h_first, h_second, -h_both))  # exactly the one where the other is the joint one
+            found |= {f"{information}_raw": raw, information: within(raw, min(h_first, h_second))}
     return found
+
+
+def within(raw: float, most: float) -> float:
+    """An estimate of information within its bounds, 0 and ``most``; one that is no number stays as it is.
+
+    >>> within(-0.1, 2.0), within(2.5, 2.0)
+    (0.0, 2.0)
+    """
+    return max(0.0, min(raw, most)) if math.isfinite(raw) else raw
 
 
 def schema() -> "dict[str, Any]":
@@ -83,8 +102,7 @@ def schema() -> "dict[str, Any]":
         "part": pl.String,
         "epoch": pl.Int64,
         "n": pl.Int64,
-        **each("h", pl.Float64),
-        **{f"{information}_raw": pl.Float64 for information in INFORMATION},
+        **dict.fromkeys(ESTIMATED, pl.Float64),
         **each("distinct", pl.Int64),
         **each("singletons", pl.Int64),
         **each("saturated", pl.Boolean),
@@ -97,21 +115,43 @@ def _stored(
     """Rows of the tasks' parts that are there, with what they are, in the tasks' and the estimators' order."""
     import polars as pl
 
+    places: dict[tuple[str, ...], float] = {}
     named = [
         {"part": task.plane_key(estimator), **task.names, "estimator": estimator, "place": place}
-        for place, task in enumerate(todo)
+        for task in todo
+        for place in [places.setdefault(tuple(task.names.values()), float(len(places)))]
         for estimator in estimators
     ]
     keys = {task.plane_key(estimator) for task in todo for estimator in estimators}
     found = pl.concat([pl.DataFrame(schema=schema()), *parts.rows("information_plane", keys)])
     if epochs is not None:
         found = found.filter(pl.col("epoch").is_in(list(epochs)))
-    names = dict.fromkeys(("part", *TEXT_COLUMNS, "estimator"), pl.String) | {"place": pl.Int64}
+    names = dict.fromkeys(("part", *TEXT_COLUMNS, "estimator"), pl.String) | {"place": pl.Float64}
     return (
         pl.DataFrame(named, schema=names)
         .join(found, on="part", maintain_order="left")
+        .pipe(_with_means)
         .sort("place", "epoch", maintain_order=True)
     )
+
+
+def _with_means(found: "pl.DataFrame") -> "pl.DataFrame":
+    """The rows, and after those of a layer's channels their mean; it is saturated where any of them is."""
+    import polars as pl
+
+    keys = ("run", "split", "layer", "waist", "estimator", "epoch")
+    means = (
+        found.filter(pl.col("channel") != WHOLE)
+        .group_by(keys, maintain_order=True)
+        .agg(
+            *(pl.col(name).last() for name in ("part", "n", "distinct_x", "singletons_x")),
+            *(pl.col(name).mean() for name in ESTIMATED),
+            *(pl.col(name).any() for name in found.columns if name.startswith("saturated_")),
+            channel=pl.lit(MEAN),
+            place=pl.col("place").last() + 0.5,
+        )
+    )
+    return pl.concat([found, means], how="diagonal")
 
 
 def table(
@@ -130,7 +170,6 @@ def table(
 
     return (
         _stored(todo, estimators, parts, epochs)
-        .with_columns(_clipped(*names) for names in INFORMATION.items())
         .with_columns(_broken(information) for information in INFORMATION)
         .with_columns(ceiling=pl.col("n").log(2), coverage_t=_coverage("t"), saturated="saturated_t")
         .with_columns(pl.col(IN_UNITS) * UNITS[unit])
@@ -143,33 +182,25 @@ def table(
     )
 
 
-def _clipped(information: str, variables: tuple[str, str, str]) -> "pl.Expr":
-    """An estimate of information, within its bounds 0 and the smaller entropy."""
-    import polars as pl
-
-    first, second, _ = variables
-    raw = pl.col(f"{information}_raw")
-    most = pl.min_horizontal(f"h_{first}", f"h_{second}")
-    clipped = raw.clip(upper_bound=most).clip(lower_bound=0)
-    return pl.when(raw.is_finite()).then(clipped).otherwise(raw).alias(information)
-
-
 def _broken(information: str) -> "pl.Expr":
-    """By how much a layer has more information than one before it: the data-processing inequality allows 0."""
+    """By how much a layer has more information than one before it: the data-processing inequality allows 0.
+
+    Of channels and their mean it says nothing.
+    """
     import polars as pl
 
-    one = ("run", "split", "waist", "epoch", "estimator")
+    one = ("run", "split", "waist", "epoch", "estimator", "channel")
     least = pl.col(information).cum_min().shift(1).over(one)
     excess = (pl.col(information) - least.fill_null(pl.col(information))).clip(lower_bound=0)
-    return excess.alias(f"dpi_{information.removeprefix('i_')}")
+    return pl.when(pl.col("channel") == WHOLE).then(excess).alias(f"dpi_{information.removeprefix('i_')}")
 
 
 def _coverage(variable: str) -> "pl.Expr":
     """Probability of all keys that were seen, 1 − f₁/N, at least 1/N (Good–Turing)."""
     import polars as pl
 
-    samples = pl.col("n")
-    return 1 - pl.min_horizontal(pl.col(f"singletons_{variable}"), samples - 1) / samples
+    samples, once = pl.col("n"), pl.col(f"singletons_{variable}")
+    return pl.when(once.is_not_null()).then(1 - pl.min_horizontal(once, samples - 1) / samples)
 
 
 def entropies(
@@ -185,7 +216,7 @@ def entropies(
     found = _stored(todo, estimators, parts, epochs).with_row_index()
     each = [
         found.select(
-            *("index", "run", "split", "epoch", "layer", "waist", "estimator", "n"),
+            *("index", "run", "split", "epoch", "layer", "channel", "waist", "estimator", "n"),
             variable=pl.lit(variable),
             entropy=pl.col(f"h_{variable}") * UNITS[unit],
             distinct=f"distinct_{variable}",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.analyze.encode import Packed
-from ibstore.analyze.grammar import Call, Recipe
+from ibstore.analyze.grammar import Recipe, View
 from ibstore.analyze.narrow import (
     DIVERGED,
     Edges,
@@ -101,7 +101,7 @@ def scan(
     recipes: Mapping[Recipe, Edges | int],
     sink: Sink,
     *,
-    held: frozenset[Call] = frozenset(),
+    held: frozenset[View] = frozenset(),
     threads: int = 1,
     device: "Device | None" = None,
 ) -> None:
@@ -157,14 +157,14 @@ class _Passes:
 
     source: Source
     running: _Running
-    held: frozenset[Call]
+    held: frozenset[View]
     sink: Sink
     device: "Device | None" = None
     results: dict[_Key, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._wants = {key: next(each) for key, each in self.running.items()}
-        self._memory: dict[Call, list[_Held]] = {}
+        self._memory: dict[View, list[_Held]] = {}
 
     def run(self, threads: int) -> None:
         """Pass over the values until every coroutine has ended."""
@@ -172,42 +172,42 @@ class _Passes:
             while self._wants:
                 gathered: dict[_Key, list[Any]] = {key: [] for key in self._wants}
                 stored, remembered = self._by_reduction()
-                for call, lookers in remembered.items():
-                    for found in pool.map(partial(self._look, lookers), self._memory[call]):
+                for view, lookers in remembered.items():
+                    for found in pool.map(partial(self._look, lookers), self._memory[view]):
                         self._take(found, gathered)
                 if stored:
                     for found, kept in self.source.passes(partial(self._look_at_stored, stored)):
                         self._take(found, gathered)
-                        for call, held in kept.items():
-                            self._memory.setdefault(call, []).append(held)
+                        for view, held in kept.items():
+                            self._memory.setdefault(view, []).append(held)
                 self._advance(gathered)
                 give_back()
 
-    def _by_reduction(self) -> "tuple[dict[Call, _Lookers], dict[Call, _Lookers]]":
+    def _by_reduction(self) -> "tuple[dict[View, _Lookers], dict[View, _Lookers]]":
         """Who still wants to look, by the reduction that they share: at stored values, and at those in memory."""
-        stored: dict[Call, _Lookers] = {}
-        remembered: dict[Call, _Lookers] = {}
+        stored: dict[View, _Lookers] = {}
+        remembered: dict[View, _Lookers] = {}
         for recipe, epoch in self._wants:
-            lookers = remembered if recipe.reduction in self._memory else stored
-            lookers.setdefault(recipe.reduction, _Lookers()).add(recipe, epoch)
+            lookers = remembered if recipe.view in self._memory else stored
+            lookers.setdefault(recipe.view, _Lookers()).add(recipe, epoch)
         return stored, remembered
 
     def _look_at_stored(
-        self, stored: "Mapping[Call, _Lookers]", epoch: int, start: int, block: Block
-    ) -> "tuple[list[_Found], dict[Call, _Held]]":
+        self, stored: "Mapping[View, _Lookers]", epoch: int, start: int, block: Block
+    ) -> "tuple[list[_Found], dict[View, _Held]]":
         """Reduce a block once for each reduction, and show it to whoever wants it; in any thread."""
         found: list[_Found] = []
         kept = {}
         rows = block.reshape(-1, *block.shape[2:])
-        recipes = {call: lookers.recipes[0] for call, lookers in stored.items()}
-        for call, reduced in _reduced(recipes, rows, self.device).items():
+        recipes = {view: lookers.recipes[0] for view, lookers in stored.items()}
+        for view, reduced in _reduced(recipes, rows, self.device).items():
             values = reduced.reshape(*block.shape[:2], -1)
-            if not stored[call].take_nan:
+            if not stored[view].take_nan:
                 self._refuse_nan(epoch, values)
             held = _Held(epoch, start, values)
-            if call in self.held:
-                kept[call] = held
-            found += self._look(stored[call], held)
+            if view in self.held:
+                kept[view] = held
+            found += self._look(stored[view], held)
         return found, kept
 
     def _refuse_nan(self, first: int, values: Block) -> None:
@@ -309,21 +309,21 @@ def give_back() -> None:
         trim(0)
 
 
-def _reduced(recipes: Mapping[Call, Recipe], block: Block, device: "Device | None") -> dict[Call, Block]:
+def _reduced(recipes: Mapping[View, Recipe], block: Block, device: "Device | None") -> dict[View, Block]:
     """A block under each reduction.
 
     The CPU takes a few samples at a time: what all reductions read stays in the processor's cache.
     """
-    there = {call: device.reduced(recipe, block) for call, recipe in recipes.items()} if device else {}
-    found = {call: values for call, values in there.items() if values is not None}
-    recipes = {call: recipe for call, recipe in recipes.items() if call not in found}
-    views = [call for call, recipe in recipes.items() if np.may_share_memory(recipe.reduce(block[:1]), block)]
-    found |= {call: recipes[call].reduce(block) for call in views}  # as of identity
+    there = {view: device.reduced(recipe, block) for view, recipe in recipes.items()} if device else {}
+    found = {view: values for view, values in there.items() if values is not None}
+    recipes = {view: recipe for view, recipe in recipes.items() if view not in found}
+    shared = [view for view, recipe in recipes.items() if np.may_share_memory(recipe.reduce(block[:1]), block)]
+    found |= {view: recipes[view].reduce(block) for view in shared}  # as of identity
     rows = max(1, SLICE_BYTES * len(block) // max(1, block.nbytes))
     for start in range(0, len(block), rows):
-        for call in recipes.keys() - views:
-            values = recipes[call].reduce(block[start : start + rows])
-            if call not in found:
-                found[call] = np.empty((len(block), *values.shape[1:]), values.dtype)
-            found[call][start : start + rows] = values
+        for view in recipes.keys() - shared:
+            values = recipes[view].reduce(block[start : start + rows])
+            if view not in found:
+                found[view] = np.empty((len(block), *values.shape[1:]), values.dtype)
+            found[view][start : start + rows] = values
     return found

@@ -1,25 +1,21 @@
 """A store opened for questions: `Study` analyzes under waists and answers SQL."""
 
-import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ibstore.analyze import estimates, plane
-from ibstore.analyze.cache import RESULTS, forget, kept
-from ibstore.analyze.engine import compute
-from ibstore.analyze.estimate.entropy import estimator_name
-from ibstore.analyze.packs import pack_small
+from ibstore.analyze import plane
+from ibstore.analyze.cache import forget, kept
 from ibstore.analyze.parts import Parts
-from ibstore.analyze.plan import Budget, Scan, explained, plan
+from ibstore.analyze.plan import Budget
+from ibstore.analyze.selection import Names, Selection, Waists, listed_runs, select
 from ibstore.analyze.tasks import Task, patterns_of, tasks
-from ibstore.analyze.waist import Waist, find_waists, presets
-from ibstore.errors import DamagedError, IbstoreError, UnknownNameError, UsageError, WaistError
+from ibstore.analyze.waist import Waist, presets
+from ibstore.errors import DamagedError, IbstoreError, WaistError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import Run, Store
 from ibstore.store.places import open_storage
-from ibstore.store.reader import Listed, listed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,25 +46,22 @@ class Study:
         self.store = Store.open(store)
         self.parts = Parts.beside(self.store.storage) if results is None else Parts(open_storage(results))
 
-    def analyze(
+    def ask(
         self,
-        waists: str | Waist | Sequence[str | Waist] = "thesis-6.2",
+        waists: Waists = "thesis-6.2",
         *,
-        runs: str | Sequence[str] | None = None,
-        layers: str | Sequence[str] | None = None,
+        runs: Names | None = None,
+        layers: Names | None = None,
         epochs: Sequence[int] | None = None,
-        estimators: str | Sequence[str] = "plugin",
-        long: bool = False,
-        beta: float = 1.0,
-        unit: str = "bits",
+        channels: str = "concat",
         known: Mapping[str, Waist] | None = None,
         memory: int | None = None,
         threads: int | None = None,
         keep_keys: str = "auto",
         device: str = "cpu",
         emit: Emit = ignore,
-    ) -> "pl.DataFrame":
-        """Information plane under one or more waists.
+    ) -> Selection:
+        """What questions are about: ``study.ask("thesis-6.2", layers=["out"]).plane()``.
 
         Parameters
         ----------
@@ -76,15 +69,9 @@ class Study:
             One or more of: presets by name, inline texts (``"mine: x=…; *=…"``), `Waist` objects.
         runs, layers, epochs
             What to look at; everything by default.
-        estimators
-            One or more by name, such as "plugin", "miller_madow" or "nsb"; `docs/estimators.md` tells them apart.
-            Further ones are made of counts that are kept.
-        long
-            Whether the table is long: a row for each entropy instead of columns.
-        beta
-            Weight of I(T;Y) in ``ib`` = I(X;T) − beta · I(T;Y).
-        unit
-            "bits" or "nats".
+        channels
+            "concat": a layer is one variable. "mean": each channel of a layer with places is one, and their mean stands
+            beside them; a layer of one axis is one variable all the same.
         known
             Waists that names may mean besides the presets.
         memory, threads
@@ -99,15 +86,54 @@ class Study:
         emit
             Told of progress.
 
+        Raises
+        ------
+        UnknownNameError, WaistError, UsageError
+            When a run, layer, epoch or waist does not exist, a recipe does not fit its layer, or too little is granted.
+        DamagedError
+            When what was committed cannot be read.
+        """
+        budget = Budget.of(memory, threads, keep_keys, device)
+        return select(self.store, self.parts, waists, runs, layers, epochs, known, channels, budget, emit)
+
+    def analyze(
+        self,
+        waists: Waists = "thesis-6.2",
+        *,
+        estimators: Names = "plugin",
+        long: bool = False,
+        beta: float = 1.0,
+        unit: str = "bits",
+        **about: Any,
+    ) -> "pl.DataFrame":
+        """Information plane under one or more waists.
+
+        Parameters
+        ----------
+        waists
+            As for `ask`.
+        estimators
+            One or more by name, such as "plugin", "miller_madow" or "kde(variance=0.1)"; `docs/estimators.md` tells
+            them apart. Further ones are made of what is kept.
+        long
+            Whether the table is long: a row for each entropy instead of columns.
+        beta
+            Weight of I(T;Y) in ``ib`` = I(X;T) − beta · I(T;Y).
+        unit
+            "bits" or "nats".
+        **about
+            What else `ask` takes: runs, layers, epochs, channels, known, memory, threads, keep_keys, device, emit.
+
         Returns
         -------
         polars.DataFrame
-            Columns run, split, epoch, layer, waist, estimator, unit, n; h_x, h_y, h_t, h_xt, h_ty; i_xt and i_ty within
-            0 and the smaller entropy, beta, ib; distinct_x, distinct_t, singletons_t, coverage_t, ceiling (log N),
-            saturated; i_xt_raw and i_ty_raw as estimated; dpi_xt and dpi_ty, by how much i_xt and i_ty exceed those of
-            a layer before. Rows by run, split, waist, layer as executed, epoch, estimator as asked.
-            Long: run, split, epoch, layer, waist, estimator, variable (x, y, t, xt, ty), unit, n, entropy, distinct,
-            singletons, coverage, ceiling, saturated.
+            Columns run, split, epoch, layer, channel ("all", or its number, or "mean"), waist, estimator, unit, n; h_x,
+            h_y, h_t, h_xt, h_ty; i_xt and i_ty within 0 and what bounds them, beta, ib; distinct_x, distinct_t,
+            singletons_t, coverage_t, ceiling (log N), saturated; for each information raw (as estimated), low and high
+            (an error bar, where the estimator has one); dpi_xt and dpi_ty, by how much i_xt and i_ty exceed those of a
+            layer before. Rows by run, split, waist, layer as executed, channel, epoch, estimator as asked.
+            Long: run, split, epoch, layer, channel, waist, estimator, variable (x, y, t, xt, ty), unit, n, entropy,
+            distinct, singletons, coverage, ceiling, saturated.
 
         Raises
         ------
@@ -118,36 +144,10 @@ class Study:
         WriteError
             When results cannot be kept.
         """
-        if unit not in plane.UNITS:
-            raise UsageError(f"unit {unit!r} is unknown; it is bits or nats")
-        if not math.isfinite(beta):
-            raise UsageError(f"beta is {beta}; give a finite number")
-        named = _named(estimators)
-        chosen, todo = self._asked(waists, runs, layers, epochs, known)
-        budget = Budget.of(memory, threads, keep_keys, device)
-        compute(self._planned(todo, named, budget), named, self.parts, budget, emit)
-        estimates.fill(todo, named, self.parts, emit)
-        self._remember(chosen, named)
-        for kind in RESULTS:
-            pack_small(self.parts, kind)
-        table = plane.table(todo, named, self.parts, epochs, beta, unit)
-        plane.refuse_nan(table)
-        return plane.entropies(todo, named, self.parts, epochs, unit) if long else table
+        asked = self.ask(waists, **about)
+        return asked.entropies(estimators, unit=unit) if long else asked.plane(estimators, beta=beta, unit=unit)
 
-    def explain(
-        self,
-        waists: str | Waist | Sequence[str | Waist] = "thesis-6.2",
-        *,
-        runs: str | Sequence[str] | None = None,
-        layers: str | Sequence[str] | None = None,
-        epochs: Sequence[int] | None = None,
-        estimators: str | Sequence[str] = "plugin",
-        known: Mapping[str, Waist] | None = None,
-        memory: int | None = None,
-        threads: int | None = None,
-        keep_keys: str = "auto",
-        device: str = "cpu",
-    ) -> "pl.DataFrame":
+    def explain(self, waists: Waists = "thesis-6.2", *, estimators: Names = "plugin", **about: Any) -> "pl.DataFrame":
         """What `analyze` would do for the same question, which is not done: nothing is read but the layers' sizes.
 
         Returns
@@ -164,41 +164,7 @@ class Study:
         UnknownNameError, WaistError, UsageError
             As for `analyze`.
         """
-        _, todo = self._asked(waists, runs, layers, epochs, known)
-        return explained(self._planned(todo, _named(estimators), Budget.of(memory, threads, keep_keys, device)))
-
-    def _asked(
-        self,
-        waists: str | Waist | Sequence[str | Waist],
-        runs: str | Sequence[str] | None,
-        layers: str | Sequence[str] | None,
-        epochs: Sequence[int] | None,
-        known: Mapping[str, Waist] | None,
-    ) -> tuple[list[Waist], list[Task]]:
-        """Waists that a question means, and all its tasks."""
-        asked = [waists] if isinstance(waists, str | Waist) else waists
-        chosen = find_waists(asked, presets() | dict(known or {}))
-        named = [layers] if isinstance(layers, str) else layers
-        found = self._listed(runs, epochs)
-        todo = tasks([each.run for each in found if each.run], chosen, named, epochs)
-        _refuse_damaged(todo, found)
-        return chosen, todo
-
-    def _planned(self, todo: list[Task], estimators: Sequence[str], budget: Budget) -> list[Scan]:
-        """Scans for the tasks that lack an estimate, and the counts that it is made of."""
-        lacking = estimates.lacking(todo, estimators, self.parts)
-        uncounted = {task.counts_key for task, _ in lacking}
-        uncounted -= self.parts.existing("counts", uncounted)
-        missing = [task for task in todo if task.counts_key in uncounted]
-        return plan(missing, budget, self.parts.existing("patterns", {task.t_key for task in missing}))
-
-    def _remember(self, waists: Sequence[Waist], estimators: Sequence[str]) -> None:
-        """Note what was asked for, for queries."""
-        for waist in waists:
-            self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
-        for name in estimators:
-            if name != "plugin":
-                self.parts.remember_estimator(name)
+        return self.ask(waists, **about).explain(estimators)
 
     def follow(
         self,
@@ -307,7 +273,7 @@ class Study:
 
     def analyzed(self, runs: Sequence[str] | None = None) -> list[str]:
         """Names of the waists that were asked for so far, can be read here, and fit all of ``runs``."""
-        found = [each.run for each in self._listed(runs, None) if each.run]
+        found = [each.run for each in listed_runs(self.store, runs, None) if each.run]
         layers = [{layer.name for layer in run.manifest.layers} for run in found]
         waists = self._remembered_waists(ignore)
         return [waist.name for waist in waists if all(set(waist.layers) <= has for has in layers)]
@@ -315,29 +281,6 @@ class Study:
     def meanings(self) -> dict[str, Waist]:
         """The presets, and every waist that was asked for so far as it is meant now."""
         return presets() | {waist.name: waist for waist in self._remembered_waists(ignore)}
-
-    def _listed(self, names: str | Sequence[str] | None, epochs: Sequence[int] | None) -> list[Listed]:
-        """Chosen runs, each with the epochs that are asked for; damage in others of their epochs does no harm."""
-        wanted = [names] if isinstance(names, str) else names
-        found = [self.store.listed(name) for name in dict.fromkeys(wanted)] if wanted else self.store.listing()
-        for each in found:
-            lacking = [epoch for epoch in epochs or [] if each.run and epoch not in each.run.epochs]
-            if each.damage and (each.run is None or epochs is None or lacking):
-                raise each.damage[0]
-        runs = [each.run for each in found if each.run]
-        if not any(run.epochs for run in runs):
-            raise UnknownNameError(
-                f"{self.store.location} has no committed epoch yet; `ibstore capture mnist-cnn --store "
-                f"{self.store.location}` records some"
-            )
-        for epoch in epochs or []:
-            for run in runs:
-                if epoch not in run.epochs:
-                    raise UnknownNameError(
-                        f"run {run.name!r} has no epoch {epoch}; it has {listed(run.epochs)}: choose among them, or "
-                        "other runs with --run"
-                    )
-        return found
 
     def _readable(self, damaged: Callable[[DamagedError], None] | None) -> list[Run]:
         """All runs, without what ``damaged`` is told of."""
@@ -350,11 +293,14 @@ class Study:
 
     def _remembered(self, runs: Sequence[Run], emit: Emit) -> list[Task]:
         """Tasks of every waist that was asked for, as it is meant now, on the runs as they are now."""
-        todo = []
+        todo: list[Task] = []
+        by_channel = bool(self.parts.remembered("channels"))
         for waist in self._remembered_waists(emit):
             for run in runs:
                 layers = [layer.name for layer in run.manifest.layers if waist.recipe(layer.name)]
                 todo += tasks([run], [waist], layers, None)
+                if by_channel:
+                    todo += [task for task in tasks([run], [waist], layers, None, "mean") if task.channel is not None]
         return todo
 
     def _remembered_waists(self, emit: Emit) -> Iterator[Waist]:
@@ -363,22 +309,6 @@ class Study:
                 yield Waist.of(name, texts)
             except WaistError:  # a reduction or discretizer that another program registered
                 emit(Event("notice", detail=f"waist {name!r} needs a function that is not registered here; left out"))
-
-
-def _named(estimators: str | Sequence[str]) -> list[str]:
-    """Estimators by their one name each, in the order asked."""
-    asked = [estimators] if isinstance(estimators, str) else estimators
-    if not asked:
-        raise UsageError("no estimator is asked for; give one, such as plugin")
-    return list(dict.fromkeys(estimator_name(text) for text in asked))
-
-
-def _refuse_damaged(todo: Sequence[Task], found: Sequence[Listed]) -> None:
-    """Return when no task's edges hang on epochs that cannot be read."""
-    damage = {each.name: each.damage[0] for each in found if each.damage}
-    for task in todo:
-        if task.run.name in damage and task.recipe.per == "run":
-            raise damage[task.run.name]
 
 
 def open_store(path: str | Path, results: str | Path | None = None) -> Study:

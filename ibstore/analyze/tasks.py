@@ -5,7 +5,7 @@ is in none.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,12 +19,18 @@ from ibstore.store import LayerInfo, Run, Segment, SplitInfo
 if TYPE_CHECKING:
     import polars as pl
 
-TEXT_COLUMNS: Final = ("run", "split", "layer", "waist")
+TEXT_COLUMNS: Final = ("run", "split", "layer", "channel", "waist")
+
+CHANNELS: Final = ("concat", "mean")
+"""A layer as one variable, or each of its channels as one, and the mean over them."""
+
+WHOLE: Final = "all"
+"""What the column ``channel`` says of a whole layer."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A layer of a run's split under a waist, over the epochs of one segment.
+    """A layer of a run's split under a waist, or one channel of it, over the epochs of one segment.
 
     ``over_run`` names the layer's content in all segments, on which edges that are fitted over a run hang.
     """
@@ -35,13 +41,14 @@ class Task:
     layer: LayerInfo
     segment: Segment
     over_run: str
+    channel: int | None = None
 
     @property
     def recipe(self) -> Recipe:
         """The layer's recipe."""
         recipe = self.waist.recipe(self.layer.name)
         assert recipe is not None, "tasks are made for layers that the waist narrows"
-        return recipe
+        return replace(recipe, channel=self.channel)
 
     @cached_property
     def counts_key(self) -> str:
@@ -73,7 +80,9 @@ class Task:
     @property
     def names(self) -> dict[str, str]:
         """What the part is in the table, in text."""
-        return dict(zip(TEXT_COLUMNS, (self.run.name, self.split.name, self.layer.name, self.waist.name), strict=True))
+        channel = WHOLE if self.channel is None else str(self.channel)
+        names = (self.run.name, self.split.name, self.layer.name, channel, self.waist.name)
+        return dict(zip(TEXT_COLUMNS, names, strict=True))
 
     @property
     def what(self) -> str:
@@ -82,11 +91,16 @@ class Task:
 
 
 def tasks(
-    runs: Sequence[Run], waists: Sequence[Waist], layers: Sequence[str] | None, epochs: Sequence[int] | None
+    runs: Sequence[Run],
+    waists: Sequence[Waist],
+    layers: Sequence[str] | None,
+    epochs: Sequence[int] | None,
+    channels: str = "concat",
 ) -> list[Task]:
-    """Everything that the table needs, in its order: run, split, waist, layer as executed, epoch.
+    """Everything that the table needs, in its order: run, split, waist, layer as executed, channel, epoch.
 
-    ``layers`` and ``epochs`` choose; None is all of them.
+    ``layers`` and ``epochs`` choose; None is all of them. ``channels`` is one of `CHANNELS`; a layer without places, of
+    one axis a sample, is one variable in any case.
 
     Raises
     ------
@@ -94,15 +108,21 @@ def tasks(
         When a waist narrows a layer that a run does not have, or ``layers`` names one that no waist narrows.
     """
     return [
-        Task(run, split, waist, layer, segment, over_run)
+        Task(run, split, waist, layer, segment, over_run, channel)
         for run in sorted(runs, key=lambda run: run.name)
         for split in run.manifest.splits
         for waist in sorted(waists, key=lambda waist: waist.name)
         for layer in _layers(run, waist, layers)
         for over_run in [_over_run(run, split, layer, waist)]
+        for channel in _channels(layer, channels)
         for segment in run.segments
         if epochs is None or set(epochs) & set(segment.record.epochs)
     ]
+
+
+def _channels(layer: LayerInfo, channels: str) -> Sequence[int | None]:
+    """Channels that are variables of their own; None where the whole layer is one."""
+    return range(layer.shape[0]) if channels == "mean" and len(layer.shape) > 1 else [None]
 
 
 def _over_run(run: Run, split: SplitInfo, layer: LayerInfo, waist: Waist) -> str:
@@ -132,20 +152,21 @@ def _layers(run: Run, waist: Waist, wanted: Sequence[str] | None) -> list[LayerI
 
 
 def patterns_of(todo: Sequence[Task], parts: Parts, scratch: Path) -> "pl.DataFrame":
-    """Where the kept patterns of the tasks lie: (part, path, run, split, layer, waist, is_input), a row a meaning.
+    """Where the kept patterns of whole layers lie: (part, path, run, split, layer, waist, is_input), a row a meaning.
 
     What lies in a bucket is copied to ``scratch``.
     """
     import polars as pl
 
-    homes = parts.homes("patterns", {key for task in todo for key in (task.x_key, task.t_key)})
+    whole = [task for task in todo if task.channel is None]
+    homes = parts.homes("patterns", {key for task in whole for key in (task.x_key, task.t_key)})
     paths = zip(homes.values(), parts.local("patterns", homes, scratch), strict=True)
     path_of = {key: str(path) for keys, path in paths for key in keys}
     names = dict.fromkeys(("part", "path", *TEXT_COLUMNS), pl.String) | {"is_input": pl.Boolean}
     meanings = [
         {"part": key, **task.names, **changed, "is_input": bool(changed), "path": path_of[key]}
-        for task in todo
+        for task in whole
         for key, changed in ((task.t_key, {}), (task.x_key, {"layer": "x"}))
         if key in path_of
     ]
-    return pl.DataFrame(meanings, schema=names).unique(maintain_order=True)
+    return pl.DataFrame(meanings, schema=names).drop("channel").unique(maintain_order=True)

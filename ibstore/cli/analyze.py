@@ -10,6 +10,7 @@ import typer
 
 from ibstore.cli.arguments import (
     BetaOption,
+    ChannelsOption,
     EpochOption,
     EstimatorOption,
     LayerOption,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 NAME = "analyze"
 DEFAULT_WAIST = "thesis-6.2"
-CONTEXT = ("run", "split", "estimator", "unit", "n", "h_y", "beta")
-LONG_CONTEXT = ("run", "split", "estimator", "unit", "n")
+CONTEXT = ("run", "split", "channel", "estimator", "unit", "n", "h_y", "beta")
+LONG_CONTEXT = ("run", "split", "channel", "estimator", "unit", "n")
 PLANNED_CONTEXT = ("run", "split")
 PLANNED = (
     *("layer", "epochs", "waists", "recipes", "recalled", "raw_bytes", "stored_bytes", "passes", "held_bytes"),
@@ -51,6 +52,7 @@ def command(
     waist: WaistOption = None,
     waists: WaistsOption = None,
     estimator: EstimatorOption = None,
+    channels: ChannelsOption = "concat",
     long: Annotated[
         bool, typer.Option("--long", help="A row for each entropy, with what it was counted from, instead of columns.")
     ] = False,
@@ -99,7 +101,7 @@ def command(
     names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
     study = Study(store, results)
     columns = (LONG, LONG_CONTEXT) if long else (BRIEF, CONTEXT)
-    asked: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "known": known}
+    asked: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "channels": channels, "known": known}
     asked["estimators"] = estimator or "plugin"
     asked |= {"memory": bytes_of(memory), "threads": threads, "keep_keys": keep_keys, "device": device}
     with listening(quiet) as emit:

@@ -28,6 +28,12 @@ EstimatorOption = Annotated[
     list[str] | None,
     typer.Option("--estimator", "-e", help="An estimator of entropy, by default plugin; may be repeated."),
 ]
+ChannelsOption = Annotated[
+    str,
+    typer.Option(
+        "--channels", help="concat: a layer is one variable; mean: each channel is one, and their mean is told."
+    ),
+]
 BetaOption = Annotated[float, typer.Option("--beta", help="Weight of I(T;Y) in ib = I(X;T) − beta · I(T;Y).")]
 UnitOption = Annotated[str, typer.Option("--unit", help="bits or nats.")]
 MemoryOption = Annotated[

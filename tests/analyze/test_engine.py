@@ -144,11 +144,11 @@ def test_two_processes_that_compute_the_same_do_not_disturb_each_other(tmp_path,
     original = engine.compute
 
     def overtaken(*arguments):
-        monkeypatch.setattr("ibstore.analyze.study.compute", original)
+        monkeypatch.setattr("ibstore.analyze.selection.compute", original)
         Study(path).analyze(WAISTS)
         original(*arguments)
 
-    monkeypatch.setattr("ibstore.analyze.study.compute", overtaken)
+    monkeypatch.setattr("ibstore.analyze.selection.compute", overtaken)
     table, keys = answers(path, results(path))
     assert table.equals(alone[0])
     assert keys.equals(alone[1])

@@ -195,7 +195,7 @@ def test_a_kill_between_the_parts_is_mended(store, computed):
     first = Study(store).analyze([WAIST])
     computed.clear()
     files = [path for path in files_below(results(store)) if path.parent.name != "patterns"]
-    task = Study(store)._asked([WAIST], None, None, None, None)[1][0]
+    task = Study(store).ask([WAIST]).todo[0]
     for tables, recounted in (["information_plane"], 0), (["information_plane", "counts"], 1), (["counts"], 0):
         for table in tables:
             key = task.counts_key if table == "counts" else task.plane_key("plugin")
@@ -513,7 +513,7 @@ def test_a_reader_who_listed_the_files_before_looks_again(store, soon, monkeypat
     monkeypatch.setattr(Parts, "homes", overtaken)
     assert study.query("SELECT * FROM patterns ORDER BY ALL").equals(patterns)
     packed.clear()
-    assert plane.table(study._asked([WAIST], None, None, None, None)[1], ["plugin"], study.parts).equals(table)
+    assert plane.table(study.ask([WAIST]).todo, ["plugin"], study.parts).equals(table)
     assert packed == ["information_plane"]
 
 

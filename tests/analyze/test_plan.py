@@ -55,13 +55,18 @@ def test_a_plan_keeps_within_the_memory_where_a_block_fits(recipes, memory, thre
 def test_what_has_room_is_read_once():
     scan = scan_of(SIX, Budget(16 * GIB, 2))
     assert scan.passes == 1
-    assert {str(call) for call in scan.held} == {"identity", "maxpool(1, 4, 4)", "maxpool(2, 4, 4)", "channelmean"}
+    assert {str(view.reduction) for view in scan.held} == {
+        "identity",
+        "maxpool(1, 4, 4)",
+        "maxpool(2, 4, 4)",
+        "channelmean",
+    }
     assert scan.threads == 2
 
 
 def test_what_has_less_is_read_again_and_the_smallest_is_held_first():
     scan = scan_of(SIX, Budget(3 * GIB // 2, 2))
-    assert {str(call) for call in scan.held} == {"maxpool(1, 4, 4)", "maxpool(2, 4, 4)", "channelmean"}
+    assert {str(view.reduction) for view in scan.held} == {"maxpool(1, 4, 4)", "maxpool(2, 4, 4)", "channelmean"}
     assert scan.passes == 3
 
 
@@ -74,7 +79,7 @@ def test_what_has_least_is_fitted_some_columns_at_a_time():
 
 def test_recipes_share_reductions():
     scan = scan_of(SIX, Budget(2 * GIB, 2))
-    assert (len(scan.recipes), len(scan.reductions)) == (6, 4)
+    assert (len(scan.recipes), len(scan.views)) == (6, 4)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Layer:
     def keys(self, *texts, allowance=WHOLE, held=(), threads=1):
         """Keys (epoch, sample, byte) by recipe."""
         recipes = dict.fromkeys(map(parse_recipe, texts), allowance)
-        held = frozenset(recipe.reduction for recipe in recipes if str(recipe.reduction) in held)
+        held = frozenset(recipe.view for recipe in recipes if str(recipe.reduction) in held)
         found = defaultdict(list)
         scan(
             self.source,

@@ -1,0 +1,179 @@
+"""What a question is about: waists on runs, layers and epochs of a store, and what may be used to answer it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ibstore.analyze import estimates, plane
+from ibstore.analyze.cache import RESULTS
+from ibstore.analyze.engine import compute
+from ibstore.analyze.estimate.entropy import estimator_name
+from ibstore.analyze.packs import pack_small
+from ibstore.analyze.parts import Parts
+from ibstore.analyze.plan import Budget, Scan, explained, plan
+from ibstore.analyze.tasks import CHANNELS, Task, tasks
+from ibstore.analyze.waist import Waist, find_waists, presets
+from ibstore.errors import UnknownNameError, UsageError
+from ibstore.events import Emit
+from ibstore.store import Store
+from ibstore.store.reader import Listed, listed
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Names = str | Sequence[str]
+Waists = str | Waist | Sequence[str | Waist]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Tasks of some waists on a store, as `Study.ask` makes them; its methods are the questions.
+
+    Parameters
+    ----------
+    parts
+        Where results are kept.
+    waists, todo
+        Waists that are asked for, and all their tasks.
+    epochs
+        Epochs that are asked for; None is all of them.
+    channels
+        One of `CHANNELS`.
+    budget
+        What may be used.
+    emit
+        Told of progress.
+    """
+
+    parts: Parts
+    waists: Sequence[Waist]
+    todo: Sequence[Task]
+    epochs: Sequence[int] | None
+    channels: str
+    budget: Budget
+    emit: Emit
+
+    def plane(self, estimators: Names = "plugin", *, beta: float = 1.0, unit: str = "bits") -> "pl.DataFrame":
+        """The information plane, as `Study.analyze` describes it."""
+        check_unit(unit)
+        if not math.isfinite(beta):
+            raise UsageError(f"beta is {beta}; give a finite number")
+        named = named_estimators(estimators)
+        self.estimate(named)
+        table = plane.table(self.todo, named, self.parts, self.epochs, beta, unit)
+        plane.refuse_nan(table)
+        return table
+
+    def entropies(self, estimators: Names = "plugin", *, unit: str = "bits") -> "pl.DataFrame":
+        """The same estimates long: a row for each entropy."""
+        self.plane(estimators, unit=unit)
+        return plane.entropies(self.todo, named_estimators(estimators), self.parts, self.epochs, unit)
+
+    def estimate(self, estimators: Sequence[str]) -> None:
+        """Compute and keep what is not kept yet of some estimators, by their one name each."""
+        compute(self._planned(estimators), estimators, self.parts, self.budget, self.emit)
+        estimates.fill(self.todo, estimators, self.parts, self.emit)
+        self._remember(estimators)
+        for kind in RESULTS:
+            pack_small(self.parts, kind)
+
+    def explain(self, estimators: Names = "plugin") -> "pl.DataFrame":
+        """What `plane` would do, as `Study.explain` describes it."""
+        return explained(self._planned(named_estimators(estimators)))
+
+    def _planned(self, estimators: Sequence[str]) -> list[Scan]:
+        """Scans for the tasks that lack an estimate, and the counts that it is made of."""
+        lacking = estimates.lacking(self.todo, estimators, self.parts)
+        uncounted = {task.counts_key for task, _ in lacking}
+        uncounted -= self.parts.existing("counts", uncounted)
+        missing = [task for task in self.todo if task.counts_key in uncounted]
+        return plan(missing, self.budget, self.parts.existing("patterns", {task.t_key for task in missing}))
+
+    def _remember(self, estimators: Sequence[str]) -> None:
+        """Note what was asked for, for queries."""
+        for waist in self.waists:
+            self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
+        for name in estimators:
+            if name != "plugin":
+                self.parts.remember("estimators", name)
+        if self.channels != CHANNELS[0]:
+            self.parts.remember("channels", self.channels)
+
+
+def select(
+    store: Store,
+    parts: Parts,
+    waists: Waists,
+    runs: Names | None,
+    layers: Names | None,
+    epochs: Sequence[int] | None,
+    known: Mapping[str, Waist] | None,
+    channels: str,
+    budget: Budget,
+    emit: Emit,
+) -> Selection:
+    """Selection of waists, runs, layers and epochs of a store by their names; what is not named is all of it.
+
+    Raises
+    ------
+    UnknownNameError, WaistError, UsageError
+        When one of them does not exist.
+    DamagedError
+        When what they hang on cannot be read.
+    """
+    if channels not in CHANNELS:
+        raise UsageError(f"channels are taken as {' or '.join(CHANNELS)}, not {channels!r}; give one of these")
+    asked = [waists] if isinstance(waists, str | Waist) else waists
+    chosen = find_waists(asked, presets() | dict(known or {}))
+    named = [layers] if isinstance(layers, str) else layers
+    found = listed_runs(store, runs, epochs)
+    todo = tasks([each.run for each in found if each.run], chosen, named, epochs, channels)
+    _refuse_damaged(todo, found)
+    return Selection(parts, chosen, todo, epochs, channels, budget, emit)
+
+
+def listed_runs(store: Store, names: Names | None, epochs: Sequence[int] | None) -> list[Listed]:
+    """Chosen runs, each with the epochs that are asked for; damage in others of their epochs does no harm."""
+    wanted = [names] if isinstance(names, str) else names
+    found = [store.listed(name) for name in dict.fromkeys(wanted)] if wanted else store.listing()
+    for each in found:
+        lacking = [epoch for epoch in epochs or [] if each.run and epoch not in each.run.epochs]
+        if each.damage and (each.run is None or epochs is None or lacking):
+            raise each.damage[0]
+    runs = [each.run for each in found if each.run]
+    if not any(run.epochs for run in runs):
+        raise UnknownNameError(
+            f"{store.location} has no committed epoch yet; `ibstore capture mnist-cnn --store "
+            f"{store.location}` records some"
+        )
+    for epoch in epochs or []:
+        for run in runs:
+            if epoch not in run.epochs:
+                raise UnknownNameError(
+                    f"run {run.name!r} has no epoch {epoch}; it has {listed(run.epochs)}: choose among them, or "
+                    "other runs with --run"
+                )
+    return found
+
+
+def check_unit(unit: str) -> None:
+    """Return when there is such a unit; raises `UsageError`."""
+    if unit not in plane.UNITS:
+        raise UsageError(f"unit {unit!r} is unknown; it is bits or nats")
+
+
+def named_estimators(estimators: Names) -> list[str]:
+    """Estimators by their one name each, in the order asked."""
+    asked = [estimators] if isinstance(estimators, str) else estimators
+    if not asked:
+        raise UsageError("no estimator is asked for; give one, such as plugin")
+    return list(dict.fromkeys(estimator_name(text) for text in asked))
+
+
+def _refuse_damaged(todo: Sequence[Task], found: Sequence[Listed]) -> None:
+    """Return when no task's edges hang on epochs that cannot be read."""
+    damage = {each.name: each.damage[0] for each in found if each.damage}
+    for task in todo:
+        if task.run.name in damage and task.recipe.per == "run":
+            raise damage[task.run.name]
