@@ -29,6 +29,8 @@ bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.counting
 	$(BIN)/python -m benchmarks.query
 	$(BIN)/python -m benchmarks.bias
+	$(BIN)/python -m benchmarks.density
+	$(BIN)/python -m benchmarks.compression
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.capture

@@ -86,7 +86,7 @@ def test_nothing_imports_the_command_line(graph):
         ("google_crc32c", ("ibstore.store.format.shards",)),
         ("obstore", ("ibstore.store.places.bucket",)),
         ("duckdb", ("ibstore.analyze.sql",)),
-        ("numba", ("ibstore.analyze.kernels",)),
+        ("numba", ("ibstore.analyze.kernels", "ibstore.analyze.estimate.kernels")),
         ("psutil", ("ibstore.analyze.plan",)),
         ("matplotlib", ("ibstore.analyze.plots",)),
         ("typer", ("ibstore.cli",)),
@@ -154,7 +154,7 @@ def imported_by(*commands):
 
 
 def test_help_imports_nothing_heavy():
-    commands = ["capture", "analyze", "query", "plot", "ls", "info", "waists"]
+    commands = ["capture", "analyze", "measure", "sweep", "doctor", "query", "plot", "ls", "info", "waists"]
     commands += ["verify", "repair", "cp", "merge", "rm", "import", "export"]
     heavy, said = imported_by(["--help"], ["--version"], *([command, "--help"] for command in commands))
     assert heavy == [set()] * (2 + len(commands))

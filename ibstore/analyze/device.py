@@ -2,10 +2,12 @@
 
 Each is a sequence of elementwise operations in the order of the compiled loops (`kernels`), and each of those is exact
 or rounded once: a maximum, a comparison, a float64 sum, a division. What has no such form here (codings, reductions
-beyond pooling, dtypes that torch lacks) is computed on the CPU.
+beyond pooling, dtypes that torch lacks) is computed on the CPU. Kernel sums of density estimators are the exception:
+matrix products are summed in any order, and what that may change is bounded (`ibstore.analyze.estimate.kde`).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.analyze.encode import Packed
+from ibstore.analyze.estimate.pairs import Floats, Labels, Points, block_pairs, spans
 from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.reduce import REDUCTIONS, avgpool, maxpool, windows
 from ibstore.devices import resolve_device
@@ -78,6 +81,28 @@ class Device:
         rows = max(1, BITS_AT_ONCE // max(1, bits * values.shape[1]))
         return np.concatenate([self._here(_packed(some, bits)) for some in torch.split(codes, rows)])
 
+    def kernel_sums(self, points: Points, labels: Labels, dtype: type[np.floating[Any]] = np.float64) -> Floats:
+        """What `pairs.kernel_sums` gives, of all points on the device at once; float32 is never rounded to TF32."""
+        return self._guarded(lambda: self._kernel_sums(points, labels, dtype))
+
+    def _kernel_sums(self, points: Points, labels: Labels, dtype: type[np.floating[Any]]) -> Floats:
+        import torch
+
+        samples, every = len(labels), slice(None)
+        there = {rows.start: self._there(points.block(rows, every, dtype)) for rows in spans(samples)}
+        half, label = self._there(points.halves), self._there(labels)
+        sums = torch.zeros((4, samples), dtype=torch.float64, device=self._device)
+        with _full_float32():
+            for left, right in block_pairs(samples):
+                t = half[left, None] + half[right] - there[left.start] @ there[right.start].T
+                if left == right:
+                    t.fill_diagonal_(torch.inf)  # no sample is its own neighbour
+                kernels = _kernels(t, label[left, None] == label[right])
+                sums[:, left] += kernels.sum(dim=2)
+                if left != right:
+                    sums[:, right] += kernels.sum(dim=1)
+        return self._here(sums)
+
     def _there(self, values: NDArray[Any]) -> "torch.Tensor":
         import torch
 
@@ -125,3 +150,25 @@ def _packed(codes: "torch.Tensor", bits: int) -> "torch.Tensor":
     eights = pad(digits, (0, -digits.shape[1] % 8)).reshape(len(codes), -1, 8)
     places = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=codes.device)
     return (eights * places).sum(dim=2, dtype=torch.uint8)
+
+
+def _kernels(t: "torch.Tensor", own: "torch.Tensor") -> "torch.Tensor":
+    """e⁻ᵗ and e⁻⁴ᵗ, (left, right), and both where the label is the own: (4, left, right)."""
+    import torch
+
+    wide = torch.exp(-t.clamp_(min=0))
+    narrow = wide.square().square()
+    return torch.stack([wide, narrow, wide * own, narrow * own])
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Products of float32 without TF32; what the process had set before is set again afterwards."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

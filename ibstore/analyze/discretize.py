@@ -9,7 +9,7 @@ the values before it is compared with them, so that ``edge ≤ value`` means wha
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 MOST_BINS: Final = 65_536
+
+MOST_MANTISSA: Final = 52
+"""Bits of the mantissa of the longest float, beside the one that is not stored."""
 
 DISCRETIZATIONS: "Final[dict[str, Callable[..., Discretization]]]" = {}
 
@@ -36,11 +39,15 @@ class Binning:
     edges
         From the quantiles, (level, group) float64, to the edges, (edge, group) float64, ascending.
         For fixed edges it is given an array of no levels.
+    limits
+        From the quantiles to the two ends of what the bins divide, (2, group) float64: values beyond are clipped into
+        the end bins. By default those are open.
     """
 
     bins: int
     levels: tuple[float, ...]
     edges: Callable[[Floats], Floats]
+    limits: Callable[[Floats], Floats] = lambda _: np.array([[-np.inf], [np.inf]])
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def quantile(bins: int, lo: float = 0.01, hi: float = 0.99) -> Discretization:
         inner = _linear(quantiles[0], quantiles[1], bins)
         return np.where(quantiles[0] == quantiles[1], np.inf, inner)  # constant: no edge is reached
 
-    return Binning(bins, (lo, hi), edges)
+    return Binning(bins, (lo, hi), edges, limits=lambda quantiles: quantiles)
 
 
 @register_discretizer
@@ -107,7 +114,8 @@ def uniform(bins: int, lo: float, hi: float) -> Discretization:
     if not lo < hi:
         raise ValueError(f"lo must be below hi, not {lo} and {hi}")
     with np.errstate(over="ignore", invalid="ignore"):  # a range beyond float64: refused as edges
-        return _fixed(_linear(np.array([lo]), np.array([hi]), bins)[:, 0])
+        found = _fixed(_linear(np.array([lo]), np.array([hi]), bins)[:, 0])
+    return replace(found, limits=lambda _: np.array([[lo], [hi]]))
 
 
 @register_discretizer
@@ -168,14 +176,43 @@ def width(w: float) -> Discretization:
 @register_discretizer
 def exact() -> Discretization:
     """Every distinct value its own code: its bit pattern, after −0.0 → 0.0 and all NaN → one NaN."""
+    return Coding(lambda dtype: dtype.itemsize * 8, _pattern, takes_nan=True)
+
+
+@register_discretizer
+def float_bits(mantissa: int) -> Discretization:
+    """Bins between floats of a shorter mantissa: sign, exponent and the first ``mantissa`` bits of the bit pattern.
+
+    They are as wide as the value is large, and need no range: with 7 bits those of bfloat16, with 23 the exact float32.
+    The infinities have bins of their own, and so has NaN; −0.0 is 0.0.
+    """
+    if not 1 <= mantissa <= MOST_MANTISSA:  # NaN is told from an infinity by the first bit
+        raise ValueError(f"mantissa is how many of its bits to keep, 1 to {MOST_MANTISSA}, not {mantissa}")
+
+    def bits(dtype: np.dtype[Any]) -> int:
+        kept = dtype.itemsize * 8 - _dropped(dtype, mantissa)
+        return next(size for size in (8, 16, 32, 64) if size >= kept)
 
     def code(values: NDArray[Any]) -> NDArray[Any]:
-        if values.dtype.kind == "f":
-            with np.errstate(invalid="ignore"):  # a signalling NaN is one more NaN
-                values = np.where(np.isnan(values), values.dtype.type(np.nan), values + values.dtype.type(0))
-        return values.view(f"u{values.dtype.itemsize}")
+        if values.dtype.kind != "f":
+            raise ValueError(f"float_bits takes floats, these are {values.dtype}; use exact")
+        pattern = _pattern(values)
+        return np.asarray(pattern >> pattern.dtype.type(_dropped(values.dtype, mantissa)))
 
-    return Coding(lambda dtype: dtype.itemsize * 8, code, takes_nan=True)
+    return Coding(bits, code, takes_nan=True)
+
+
+def _pattern(values: NDArray[Any]) -> NDArray[Any]:
+    """Bit patterns as unsigned integers, after −0.0 → 0.0 and all NaN → one NaN."""
+    if values.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):  # a signalling NaN is one more NaN
+            values = np.where(np.isnan(values), values.dtype.type(np.nan), values + values.dtype.type(0))
+    return values.view(f"u{values.dtype.itemsize}")
+
+
+def _dropped(dtype: np.dtype[Any], mantissa: int) -> int:
+    """How many bits of a float's mantissa are left out; none of another type's."""
+    return max(0, np.finfo(dtype).nmant - mantissa) if dtype.kind == "f" else 0
 
 
 @register_discretizer

@@ -22,7 +22,6 @@ from ibstore.store.format.probe import integer_labels
 from ibstore.store.reader import listed
 
 if TYPE_CHECKING:
-    from ibstore.analyze.device import Device
     from ibstore.analyze.sql.counts import KeyCounter
 
 BESIDE: Final = 2
@@ -46,16 +45,6 @@ def compute(scans: Sequence[Scan], estimators: Sequence[str], parts: Parts, budg
         emit(Event("analyze", len(scans), len(scans)))
 
 
-def _device(budget: Budget) -> "Device | None":
-    """The device that narrows, where it is not the CPU."""
-    if budget.device == "cpu":
-        return None
-    from ibstore.analyze.device import Device
-
-    found = Device(budget.device)
-    return found if found.beside_the_cpu else None
-
-
 def _title(each: Scan) -> str:
     task = each.tasks[0]
     return f"{task.run.name} · {task.layer.name} · epoch {listed(list(task.segment.record.epochs))}"
@@ -75,7 +64,7 @@ class _Engine:
     ) -> None:
         self._estimators = estimators
         self._counter, self._parts, self._budget, self._beside = counter, parts, budget, beside
-        self._device = _device(budget)
+        self._device = budget.find_device()
         self._pending: deque[Future[None]] = deque()
         self._count = 0
         self._inputs: dict[str, dict[Recipe, str]] = {}

@@ -27,17 +27,18 @@ def keep(task: Task, counted: Counted, estimators: Sequence[str], parts: Parts) 
 
     The counts come first, so that they are there whenever an estimate is.
     """
-    _put(parts, "counts", task.counts_key, _frame(task.counts_key, counted))
+    put(parts, "counts", task.counts_key, _frame(task.counts_key, counted))
     for estimator in estimators:
         _keep_estimate(task, counted, estimator, parts)
 
 
 def _keep_estimate(task: Task, counted: Counted, estimator: str, parts: Parts) -> None:
     key = task.plane_key(estimator)
-    _put(parts, "information_plane", key, rows(key, task.segment.record.epochs, counted, estimator))
+    put(parts, "information_plane", key, rows(key, task.segment.record.epochs, counted, estimator))
 
 
-def _put(parts: Parts, table: str, key: str, frame: "pl.DataFrame") -> None:
+def put(parts: Parts, table: str, key: str, frame: "pl.DataFrame") -> None:
+    """Keep a frame as a part."""
     content = BytesIO()
     frame.write_parquet(content)
     parts.put(table, key, content.getvalue())

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal, NoReturn, get_args
 
 import numpy as np
 
@@ -48,6 +48,9 @@ class View:
     reduction: Call
     channel: int | None = None
 
+    def __str__(self) -> str:
+        return str(self.reduction) if self.channel is None else f"channel {self.channel}: {self.reduction}"
+
     @property
     def is_stored(self) -> bool:
         """Whether it is the layer as it is stored, which needs no memory of its own."""
@@ -72,8 +75,8 @@ class Recipe:
 
     def __str__(self) -> str:
         options = [("scope", self.scope)] * (self.scope != "unit") + [("per", self.per)] * (self.per != "epoch")
-        call, whose = self.discretization, "" if self.channel is None else f"channel {self.channel}: "
-        return f"{whose}{self.reduction} | {Call(call.name, call.args, (*call.kwargs, *options))}"
+        call = self.discretization
+        return f"{self.view} | {Call(call.name, call.args, (*call.kwargs, *options))}"
 
     def __repr__(self) -> str:
         return f"Recipe({str(self)!r})"
@@ -112,6 +115,11 @@ class Recipe:
         """What results hang on: the text, and the source of functions that ibstore does not ship."""
         functions = REDUCTIONS[self.reduction.name], DISCRETIZATIONS[self.discretization.name]
         return "\n".join([str(self), *map(_foreign_source, functions)]).rstrip()
+
+    @property
+    def view_meaning(self) -> str:
+        """What results hang on that see reduced values alone."""
+        return "\n".join([str(self.view), _foreign_source(REDUCTIONS[self.reduction.name])]).rstrip()
 
 
 @lru_cache
@@ -173,6 +181,22 @@ def parse_recipe(text: str) -> Recipe:
     if (scope or per) and not (isinstance(discretize, Binning) and discretize.levels):
         _refuse(source, f"{name} has fixed bins and takes no scope or per", *_span(tree.right))
     return Recipe(reduction, discretization, scope or "unit", per or "epoch")  # type: ignore[arg-type]
+
+
+def parse_call(text: str, kind: str, known: Mapping[str, Callable[..., Any]]) -> Call:
+    """Call of one of the ``known`` functions, ``name`` or ``name(…)``, with its defaults filled in.
+
+    Raises
+    ------
+    WaistError
+        With the text and a mark under the offending place.
+    """
+    source = " ".join(text.split())
+    try:
+        node = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise WaistError(f"it cannot be read; write name or name(argument=value), as in {next(iter(known))}") from None
+    return _bind(source, node, kind, known, _read_call(source, node))
 
 
 def _checked(source: str, node: ast.expr, function: Callable[..., Any] | None, call: Call) -> Any:
@@ -264,12 +288,13 @@ def _argument(node: ast.expr, name: str) -> ast.expr:
 
 def _typed(source: str, node: ast.expr, parameter: inspect.Parameter, value: Value) -> Value:
     """``value`` as the type that the parameter is annotated with."""
-    kind = parameter.annotation
-    if kind is float and type(value) in {int, float}:
+    kinds = get_args(parameter.annotation) or (parameter.annotation,)
+    if float in kinds and type(value) in {int, float}:
         return float(value) + 0.0  # −0.0 is 0.0: equal recipes have equal texts
-    if isinstance(kind, type) and type(value) is not kind:
+    if all(isinstance(kind, type) for kind in kinds) and type(value) not in kinds:
         place = _span(_argument(node, parameter.name))
-        _refuse(source, f"{parameter.name} must be of type {kind.__name__}, not {value}", *place)
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        _refuse(source, f"{parameter.name} must be of type {wanted}, not {value}", *place)
     return value
 
 

@@ -24,6 +24,9 @@ Edges = NDArray[np.float64]
 
 FEW_EDGES: Final = 1
 
+ROWS: Final = 1024
+"""Samples that are compared with the ends of a range at one time, in float64."""
+
 DIVERGED: Final = "the network diverged; leave the epoch out with --epoch, or the run with --run"
 
 
@@ -72,12 +75,28 @@ class Pass:
 
 def fit(recipe: Recipe, form: Form, epochs: int, allowance: int) -> Generator[Pass, Sequence[Any], Edges]:
     """Edges (edge, group) of a binning, from the values of some epochs together."""
-    binning = recipe.discretize
-    assert isinstance(binning, Binning), "a coding has no edges"
-    levels = np.empty((0, 1))
-    if binning.levels:
-        finding = quantiles(binning.levels, form.population(recipe.scope, epochs), form.dtype.itemsize, allowance)
-        levels = yield from _as_passes(finding)
+    return edges_of(recipe, (yield from fit_levels(recipe, form, epochs, allowance)))
+
+
+def fit_levels(
+    recipe: Recipe, form: Form, epochs: int, allowance: int
+) -> Generator[Pass, Sequence[Any], NDArray[np.float64]]:
+    """Sample quantiles (level, group) that a binning's edges are made of, from some epochs together; none if fixed."""
+    binning = _binning(recipe)
+    if not binning.levels:
+        return np.empty((0, 1))
+    finding = quantiles(binning.levels, form.population(recipe.scope, epochs), form.dtype.itemsize, allowance)
+    return (yield from _as_passes(finding))
+
+
+def _binning(recipe: Recipe) -> Binning:
+    assert isinstance(recipe.discretize, Binning), "a coding has no edges"
+    return recipe.discretize
+
+
+def edges_of(recipe: Recipe, levels: NDArray[np.float64]) -> Edges:
+    """Edges (edge, group) of a binning from its quantiles (level, group)."""
+    binning = _binning(recipe)
     edges = binning.edges(levels)
     if len(edges) != binning.bins - 1:
         raise WaistError(
@@ -130,6 +149,23 @@ def _binner(bins: int, edges: Edges, form: Form, device: "Device | None") -> Loo
         return compact(pack(_bins(values, per_unit, bits), bits) if keys is None else keys)
 
     return look
+
+
+def bins_of(recipe: Recipe, form: Form, edges: Edges | None, values: NDArray[Any]) -> NDArray[Any]:
+    """Bin numbers or codes of values, (sample, unit), by edges where the recipe has some; ValueError as it refuses."""
+    if isinstance(recipe.discretize, Coding):
+        return recipe.discretize.code(np.ascontiguousarray(values))
+    assert edges is not None, "a binning has edges"
+    comparable_values = comparable(values)
+    per_unit = round_up(_spread(edges, form.units), comparable_values.dtype)
+    return _bins(comparable_values, per_unit, bits_for(recipe.discretize.bins))
+
+
+def beyond(recipe: Recipe, form: Form, levels: NDArray[np.float64], values: NDArray[Any]) -> tuple[int, int]:
+    """How many values lie below and above the range that a binning divides, and are clipped into its end bins."""
+    low, high = _spread(_binning(recipe).limits(levels), form.units)
+    blocks = [values[start : start + ROWS] for start in range(0, len(values), ROWS)]
+    return sum(int((some < low).sum()) for some in blocks), sum(int((some > high).sum()) for some in blocks)
 
 
 def _bins(values: NDArray[Any], edges: NDArray[Any], bits: int) -> NDArray[Any]:

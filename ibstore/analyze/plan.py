@@ -25,6 +25,8 @@ from ibstore.store.committed import TURN_BYTES
 if TYPE_CHECKING:
     import polars as pl
 
+    from ibstore.analyze.device import Device
+
 BASE: Final = 416 << 20
 """What the interpreter and the libraries take before anything is read (measured)."""
 
@@ -95,6 +97,20 @@ class Budget:
     def counting(self) -> int:
         """Share of keys and of DuckDB."""
         return min(COUNTING, (self.memory - self.base) // 3)
+
+    @property
+    def values(self) -> int:
+        """Share of values that are looked at as they are, and as much again to work on them."""
+        return (self.memory - self.base) // 3
+
+    def find_device(self) -> "Device | None":
+        """The device, where it is another than the CPU."""
+        if self.device == "cpu":
+            return None
+        from ibstore.analyze.device import Device
+
+        found = Device(self.device)
+        return found if found.beside_the_cpu else None
 
     def keeps(self, bytes_of_keys: int, bytes_read: int) -> bool:
         """Whether keys of a size are kept, which it takes the reading of so many bytes to compute again.

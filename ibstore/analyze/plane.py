@@ -8,7 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ibstore.analyze.estimate.entropy import NATS_PER_BIT, CountsOfCounts, saturated
+from ibstore.analyze.estimate.density import is_density
+from ibstore.analyze.estimate.entropy import NATS_PER_BIT, CountsOfCounts, saturated, within
 from ibstore.analyze.narrow import nan_refused
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.tasks import TEXT_COLUMNS, WHOLE, Task
@@ -32,7 +33,7 @@ IN_UNITS: Final = (*ESTIMATED, "ceiling", "dpi_xt", "dpi_ty")
 """Columns in bits or nats."""
 
 COLUMNS: Final = (
-    *("run", "split", "epoch", "layer", "channel", "waist", "estimator", "unit", "n"),
+    *("run", "split", "epoch", "layer", "channel", "waist", "edges", "estimator", "unit", "n"),
     *("h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty", "beta", "ib"),
     *("distinct_x", "distinct_t", "singletons_t", "coverage_t", "ceiling", "saturated"),
     *("i_xt_raw", "i_xt_low", "i_xt_high", "i_ty_raw", "i_ty_low", "i_ty_high", "dpi_xt", "dpi_ty"),
@@ -82,15 +83,6 @@ def row(counts: Mapping[str, CountsOfCounts], estimator: str = "plugin") -> dict
     return found
 
 
-def within(raw: float, most: float) -> float:
-    """An estimate of information within its bounds, 0 and ``most``; one that is no number stays as it is.
-
-    >>> within(-0.1, 2.0), within(2.5, 2.0)
-    (0.0, 2.0)
-    """
-    return max(0.0, min(raw, most)) if math.isfinite(raw) else raw
-
-
 def schema() -> "dict[str, Any]":
     """Columns of a stored part and their polars types."""
     import polars as pl
@@ -118,6 +110,7 @@ def _stored(
     places: dict[tuple[str, ...], float] = {}
     named = [
         {"part": task.plane_key(estimator), **task.names, "estimator": estimator, "place": place}
+        | {"edges": None if is_density(estimator) else task.edges}
         for task in todo
         for place in [places.setdefault(tuple(task.names.values()), float(len(places)))]
         for estimator in estimators
@@ -126,7 +119,7 @@ def _stored(
     found = pl.concat([pl.DataFrame(schema=schema()), *parts.rows("information_plane", keys)])
     if epochs is not None:
         found = found.filter(pl.col("epoch").is_in(list(epochs)))
-    names = dict.fromkeys(("part", *TEXT_COLUMNS, "estimator"), pl.String) | {"place": pl.Float64}
+    names = dict.fromkeys(("part", *TEXT_COLUMNS, "estimator", "edges"), pl.String) | {"place": pl.Float64}
     return (
         pl.DataFrame(named, schema=names)
         .join(found, on="part", maintain_order="left")
@@ -144,7 +137,7 @@ def _with_means(found: "pl.DataFrame") -> "pl.DataFrame":
         found.filter(pl.col("channel") != WHOLE)
         .group_by(keys, maintain_order=True)
         .agg(
-            *(pl.col(name).last() for name in ("part", "n", "distinct_x", "singletons_x")),
+            *(pl.col(name).last() for name in ("part", "edges", "n", "distinct_x", "singletons_x")),
             *(pl.col(name).mean() for name in ESTIMATED),
             *(pl.col(name).any() for name in found.columns if name.startswith("saturated_")),
             channel=pl.lit(MEAN),

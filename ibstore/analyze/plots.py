@@ -6,6 +6,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from ibstore.analyze.plane import MEAN
+from ibstore.analyze.tasks import WHOLE
 from ibstore.errors import UsageError, WriteError
 from ibstore.store.places.disk import put_file
 
@@ -40,26 +42,27 @@ COLUMNS: Final = 3
 
 
 def plane(table: "pl.DataFrame") -> "Figure":
-    """Information plane of an information-plane table: a panel a waist, layers by colour, epochs by shade.
+    """Information plane of such a table: a panel a waist and estimator, layers by colour, epochs by shade.
 
-    Dashed lines are the limits: H(X) (and log N, its ceiling) on the horizontal axis, H(Y) on the vertical one.
+    Dashed lines are the limits: H(X) (and log N, its ceiling) on the horizontal axis, H(Y) on the vertical one. Thin
+    lines are error bars, where an estimator has some. Of a layer that is looked at channel by channel it is the mean.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     if table["i_ty"].null_count() == len(table):
         raise UsageError("the information plane needs labels, and the samples have none; draw the curves instead")
-    waists = table["waist"].unique(maintain_order=True).to_list()
+    panels = list(_panels(table))
     layers = table["layer"].unique(maintain_order=True).to_list()
-    columns = min(COLUMNS, len(waists))
-    rows = -(-len(waists) // columns)
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     with _style():
         figure = Figure(figsize=(4.4 * columns + 1.2, 3.9 * rows + 1.2), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, waist in zip(axes, waists, strict=False):
-            _plane_panel(axis, table.filter(table["waist"] == waist), layers)
-            axis.set_title(waist)
-        for spare in axes[len(waists) :]:
+        for axis, (title, shown) in zip(axes, panels, strict=False):
+            _plane_panel(axis, shown, layers)
+            axis.set_title(title)
+        for spare in axes[len(panels) :]:
             spare.set_visible(False)
         marks = [
             Line2D([], [], color=_colour(layers, layer), marker="o", linewidth=1.5, label=layer) for layer in layers
@@ -70,20 +73,19 @@ def plane(table: "pl.DataFrame") -> "Figure":
 
 
 def curves(table: "pl.DataFrame") -> "Figure":
-    """Each quantity against the epoch: a row a waist, a column a layer. Runs are drawn over each other."""
+    """Each quantity against the epoch: a row a waist and estimator, a column a layer, runs over each other."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    waists = table["waist"].unique(maintain_order=True).to_list()
+    panels = list(_panels(table))
     layers = table["layer"].unique(maintain_order=True).to_list()
     with _style():
-        figure = Figure(figsize=(3.6 * len(layers) + 1.0, 2.7 * len(waists) + 1.2), layout="constrained")
-        axes = figure.subplots(len(waists), len(layers), squeeze=False, sharex=True)
-        for row, waist in zip(axes, waists, strict=True):
+        figure = Figure(figsize=(3.6 * len(layers) + 1.0, 2.7 * len(panels) + 1.2), layout="constrained")
+        axes = figure.subplots(len(panels), len(layers), squeeze=False, sharex=True)
+        for row, (title, shown) in zip(axes, panels, strict=True):
             for axis, layer in zip(row, layers, strict=True):
-                shown = table.filter((table["waist"] == waist) & (table["layer"] == layer))
-                _curves_panel(axis, shown, _colour(layers, layer))
-                axis.set_title(f"{layer} · {waist}", fontsize=11)
+                _curves_panel(axis, shown.filter(shown["layer"] == layer), _colour(layers, layer))
+                axis.set_title(f"{layer} · {title}", fontsize=11)
             row[0].set_ylabel(table["unit"][0])
         for axis in axes[-1]:
             axis.set_xlabel("epoch")
@@ -127,6 +129,14 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
         raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with -o") from error
 
 
+def _panels(table: "pl.DataFrame") -> "Iterator[tuple[str, pl.DataFrame]]":
+    """Rows of each waist and estimator, of whole layers and of means over channels, with a title."""
+    whole = table.filter(table["channel"].is_in([WHOLE, MEAN]))
+    several = table["estimator"].n_unique() > 1
+    for (waist, estimator), shown in whole.group_by("waist", "estimator", maintain_order=True):
+        yield f"{waist} · {estimator}" if several else str(waist), shown
+
+
 def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None:
     unit = table["unit"][0]
     _limits(axis, table)
@@ -136,9 +146,21 @@ def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None
         later = layers.index(path["layer"][0]) / max(1, len(layers) - 1)
         size = 240 * 0.15**later  # the later the smaller: of dots in one place all are seen
         axis.plot(path["i_xt"], path["i_ty"], color=colour, linewidth=0.8, alpha=0.5, zorder=2)
+        _bars(axis, path, shades)
         axis.scatter(path["i_xt"], path["i_ty"], color=shades, s=size, edgecolor="white", linewidth=0.5, zorder=3)
     axis.set_xlabel(f"I(X;T) [{unit}]")
     axis.set_ylabel(f"I(T;Y) [{unit}]")
+
+
+def _bars(axis: "Axes", path: "pl.DataFrame", shades: list[tuple[float, ...]]) -> None:
+    """Thin lines from low to high, both ways."""
+    line: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.6, "zorder": 2}
+    ends = path.select("i_xt", "i_ty", "i_xt_low", "i_xt_high", "i_ty_low", "i_ty_high").rows()
+    for (i_xt, i_ty, x_low, x_high, y_low, y_high), shade in zip(ends, shades, strict=True):
+        if x_low is not None:
+            axis.plot([x_low, x_high], [i_ty, i_ty], color=shade, **line)
+        if y_low is not None:
+            axis.plot([i_xt, i_xt], [y_low, y_high], color=shade, **line)
 
 
 def _limits(axis: "Axes", table: "pl.DataFrame") -> None:
@@ -147,7 +169,8 @@ def _limits(axis: "Axes", table: "pl.DataFrame") -> None:
 
     samples = max(table["n"])
     ceiling = np.log(samples) if table["unit"][0] == "nats" else np.log2(samples)
-    h_x, h_y = max(table["h_x"]), max(table["h_y"].drop_nulls(), default=None)
+    h_x = max(table["h_x"].drop_nulls(), default=ceiling)  # estimators that have none
+    h_y = max(table["h_y"].drop_nulls(), default=None)
     right = max(ceiling, h_x)
     line: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.0, "linestyle": (0, (4, 3)), "zorder": 1}
     top = 1.0 if h_y is None else h_y

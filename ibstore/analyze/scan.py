@@ -43,6 +43,9 @@ Work = Callable[[int, int, Block], Any]
 Sink = Callable[[Recipe, int, int, Packed], None]
 """Told of keys: recipe, position of the epoch, first sample, (sample, byte)."""
 
+Fit = Callable[[Recipe, Form, int, int], Generator[Pass, Sequence[Any], NDArray[np.float64]]]
+"""What `narrow.fit` and `narrow.fit_levels` are."""
+
 SLICE_BYTES: Final = 1 << 20
 
 
@@ -119,10 +122,12 @@ def scan(
     _Passes(source, running, held, sink, device).run(threads)
 
 
-def fit_together(source: Source, recipes: Iterable[Recipe], allowance: int) -> dict[Recipe, Edges]:
-    """Edges of each recipe from the values of all epochs of the source together; ``allowance`` bytes each."""
+def fit_together(
+    source: Source, recipes: Iterable[Recipe], allowance: int, find: Fit = fit
+) -> dict[Recipe, NDArray[np.float64]]:
+    """Edges of each recipe, or what else ``find`` finds, from all epochs together; ``allowance`` bytes each."""
     together = len(source.names)
-    running: _Running = {(recipe, None): fit(recipe, source.form(recipe), together, allowance) for recipe in recipes}
+    running: _Running = {(recipe, None): find(recipe, source.form(recipe), together, allowance) for recipe in recipes}
     passes = _Passes(source, running, frozenset(), lambda *_: None)
     passes.run(1)
     return {recipe: edges for (recipe, _), edges in passes.results.items()}

@@ -1,21 +1,24 @@
 """What a question is about: waists on runs, layers and epochs of a store, and what may be used to answer it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ibstore.analyze import estimates, plane
+from ibstore.analyze import densities, estimates, plane
 from ibstore.analyze.cache import RESULTS
 from ibstore.analyze.engine import compute
+from ibstore.analyze.estimate.density import DENSITIES, density_name, is_density
 from ibstore.analyze.estimate.entropy import estimator_name
+from ibstore.analyze.keys import Keyed, keep, keyed
+from ibstore.analyze.measures import Asked, find_measure
 from ibstore.analyze.packs import pack_small
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget, Scan, explained, plan
 from ibstore.analyze.tasks import CHANNELS, Task, tasks
 from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import UnknownNameError, UsageError
-from ibstore.events import Emit
+from ibstore.events import Emit, Event
 from ibstore.store import Store
 from ibstore.store.reader import Listed, listed
 
@@ -72,15 +75,75 @@ class Selection:
 
     def estimate(self, estimators: Sequence[str]) -> None:
         """Compute and keep what is not kept yet of some estimators, by their one name each."""
-        compute(self._planned(estimators), estimators, self.parts, self.budget, self.emit)
-        estimates.fill(self.todo, estimators, self.parts, self.emit)
+        counting = [name for name in estimators if not is_density(name)]
+        compute(self._planned(counting), counting, self.parts, self.budget, self.emit)
+        estimates.fill(self.todo, counting, self.parts, self.emit)
+        looking = [name for name in estimators if is_density(name)]
+        densities.fill(self.todo, looking, self.parts, self.budget, self.emit)
         self._remember(estimators)
         for kind in RESULTS:
             pack_small(self.parts, kind)
 
+    def measure(self, what: str, estimators: Names = "plugin", *, unit: str = "bits") -> "pl.DataFrame":
+        """A question beyond the plane, such as "diagram" or "intervals(level=0.9)"; `docs/measures.md` has them all.
+
+        Parameters
+        ----------
+        what
+            Name of the measure, with its numbers where they are not the defaults.
+        estimators
+            One or more by name.
+        unit
+            "bits" or "nats".
+
+        Raises
+        ------
+        UsageError
+            When there is no such measure or estimator, or it cannot be asked of these samples.
+        """
+        check_unit(unit)
+        return find_measure(what)(Asked(self, named_estimators(estimators), unit))
+
+    def doctor(self) -> "pl.DataFrame":
+        """What can be said against each row, as `ibstore.analyze.measures.doctor` describes it."""
+        from ibstore.analyze.measures.doctor import doctor
+
+        return doctor(self)
+
+    def unnoted(self) -> "Selection":
+        """The same, but queries and pictures will not see its waists."""
+        return replace(self, waists=())
+
+    def keys(self) -> Iterator[Keyed]:
+        """Keys of every layer and epoch, in the tables' order; those that are not kept yet are computed and kept."""
+        self._remember([])
+        return keyed(self.todo, self.epochs, self.parts, self.budget, self.emit)
+
+    def one_task_of(self, *names: str) -> "Iterator[Selection]":
+        """Selections of a single task each: the first of those that agree in run, split, waist, …, as named."""
+        first: dict[tuple[str, ...], Task] = {}
+        for task in self.todo:
+            first.setdefault(tuple(task.names[name] for name in names), task)
+        return (replace(self, todo=[task]) for task in first.values())
+
+    def by(self, *names: str) -> "Iterator[Selection]":
+        """Parts of the selection: each has tasks that agree in run, split, waist, layer, channel, segment, as named."""
+        keep(self.todo, self.parts, self.budget, self.emit)
+        groups: dict[tuple[str, ...], list[Task]] = {}
+        for task in self.todo:
+            own = {**task.names, "segment": task.segment.key}
+            groups.setdefault(tuple(own[name] for name in names), []).append(task)
+        for todo in groups.values():
+            yield replace(self, todo=todo)
+
     def explain(self, estimators: Names = "plugin") -> "pl.DataFrame":
         """What `plane` would do, as `Study.explain` describes it."""
-        return explained(self._planned(named_estimators(estimators)))
+        named = named_estimators(estimators)
+        looking = densities.lacking(self.todo, [name for name in named if is_density(name)], self.parts)
+        if looking:
+            told = ", ".join(dict.fromkeys(name for _, name in looking))
+            self.emit(Event("notice", detail=f"besides, reduced values are read for {len(looking)} estimates: {told}"))
+        return explained(self._planned([name for name in named if not is_density(name)]))
 
     def _planned(self, estimators: Sequence[str]) -> list[Scan]:
         """Scans for the tasks that lack an estimate, and the counts that it is made of."""
@@ -168,7 +231,14 @@ def named_estimators(estimators: Names) -> list[str]:
     asked = [estimators] if isinstance(estimators, str) else estimators
     if not asked:
         raise UsageError("no estimator is asked for; give one, such as plugin")
-    return list(dict.fromkeys(estimator_name(text) for text in asked))
+    return list(dict.fromkeys(density_name(text) if is_density(text) else _counting(text) for text in asked))
+
+
+def _counting(text: str) -> str:
+    try:
+        return estimator_name(text)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}, {', '.join(DENSITIES)}") from None
 
 
 def _refuse_damaged(todo: Sequence[Task], found: Sequence[Listed]) -> None:

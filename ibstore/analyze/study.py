@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze import plane
 from ibstore.analyze.cache import forget, kept
+from ibstore.analyze.measures.sweep import by_bins, parse_bins, swept
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget
 from ibstore.analyze.selection import Names, Selection, Waists, listed_runs, select
 from ibstore.analyze.tasks import Task, patterns_of, tasks
-from ibstore.analyze.waist import Waist, presets
+from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import DamagedError, IbstoreError, WaistError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import Run, Store
@@ -127,7 +128,8 @@ class Study:
         Returns
         -------
         polars.DataFrame
-            Columns run, split, epoch, layer, channel ("all", or its number, or "mean"), waist, estimator, unit, n; h_x,
+            Columns run, split, epoch, layer, channel ("all", or its number, or "mean"), waist, edges ("fixed",
+            or fitted to each "epoch" or the "run"), estimator, unit, n; h_x,
             h_y, h_t, h_xt, h_ty; i_xt and i_ty within 0 and what bounds them, beta, ib; distinct_x, distinct_t,
             singletons_t, coverage_t, ceiling (log N), saturated; for each information raw (as estimated), low and high
             (an error bar, where the estimator has one); dpi_xt and dpi_ty, by how much i_xt and i_ty exceed those of a
@@ -165,6 +167,36 @@ class Study:
             As for `analyze`.
         """
         return self.ask(waists, **about).explain(estimators)
+
+    def sweep(
+        self,
+        waists: Waists = "thesis-6.2",
+        bins: str | Sequence[int] = "2:64",
+        *,
+        estimators: Names = "plugin",
+        unit: str = "bits",
+        known: Mapping[str, Waist] | None = None,
+        **about: Any,
+    ) -> "pl.DataFrame":
+        """Information plane under waists with other numbers of bins; layers are read once for all of them.
+
+        Parameters
+        ----------
+        waists, estimators, unit, known, **about
+            As for `analyze`.
+        bins
+            Numbers, or a text as `ibstore.analyze.measures.sweep.parse_bins` reads it.
+
+        Returns
+        -------
+        polars.DataFrame
+            As of `analyze`, with the column bins after waist; queries do not see it.
+        """
+        numbers = parse_bins(bins) if isinstance(bins, str) else list(bins)
+        asked = [waists] if isinstance(waists, str | Waist) else waists
+        found = swept(find_waists(asked, presets() | dict(known or {})), numbers)
+        selection = self.ask([each.waist for each in found], **about).unnoted()
+        return by_bins(selection.plane(estimators, unit=unit), found)
 
     def follow(
         self,

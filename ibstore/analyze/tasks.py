@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from ibstore.analyze.estimate.density import is_density
 from ibstore.analyze.grammar import Recipe
+from ibstore.analyze.narrow import is_fitted
 from ibstore.analyze.parts import Parts, content_key
 from ibstore.analyze.waist import Waist
 from ibstore.errors import UnknownNameError
@@ -50,32 +52,48 @@ class Task:
         assert recipe is not None, "tasks are made for layers that the waist narrows"
         return replace(recipe, channel=self.channel)
 
+    @property
+    def edges(self) -> str:
+        """Whether bins' edges are fitted to each "epoch", or to the "run", or are "fixed": only those two compare."""
+        return self.recipe.per if is_fitted(self.recipe) else "fixed"
+
     @cached_property
     def counts_key(self) -> str:
         """Content key of the counts of counts."""
         return content_key({"x": self.x_key, "t": self.t_key})
 
     def plane_key(self, estimator: str) -> str:
-        """Content key of what an estimator makes of the counts."""
+        """Content key of what an estimator makes of the counts, or of the reduced values."""
+        if is_density(estimator):
+            return content_key({"estimator": estimator, "x": self.x_values_key, "t": self.t_values_key})
         return content_key({"estimator": estimator, "x": self.x_key, "t": self.t_key})
 
     @cached_property
     def t_key(self) -> str:
         """Content key of the layer's patterns, which waists with one recipe share."""
-        return content_key(
-            {
-                "recipe": self.recipe.meaning,
-                "data": self.split.data,
-                "epochs": self.segment.record.epochs,
-                "files": self.segment.checksums(self.split, self.layer),
-                "fitted_on": self.over_run if self.recipe.per == "run" else "",
-            }
-        )
+        fitted_on = self.over_run if self.recipe.per == "run" else ""
+        return content_key({"recipe": self.recipe.meaning, **self._values, "fitted_on": fitted_on})
+
+    @cached_property
+    def t_values_key(self) -> str:
+        """Content key of the layer's reduced values, which discretizations share."""
+        return content_key({"reduced": self.recipe.view_meaning, **self._values})
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        """What the layer's stored values hang on."""
+        files = self.segment.checksums(self.split, self.layer)
+        return {"data": self.split.data, "epochs": self.segment.record.epochs, "files": files}
 
     @cached_property
     def x_key(self) -> str:
         """Content key of the input's patterns, which layers, epochs and runs share."""
         return content_key({"recipe": self.waist.x.meaning, "data": self.split.data})
+
+    @cached_property
+    def x_values_key(self) -> str:
+        """Content key of the input's reduced values."""
+        return content_key({"reduced": self.waist.x.view_meaning, "data": self.split.data})
 
     @property
     def names(self) -> dict[str, str]:

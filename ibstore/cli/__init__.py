@@ -10,15 +10,18 @@ from ibstore.cli import (
     cache,
     capture,
     cp,
+    doctor,
     export,
     import_,
     info,
     ls,
+    measure,
     merge,
     plot,
     query,
     repair,
     rm,
+    sweep,
     verify,
     waists,
 )
@@ -37,7 +40,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (capture, analyze, query, plot, ls, info, waists, import_, export, verify, repair, cp, merge, rm):
+for command in (
+    *(capture, analyze, measure, sweep, doctor, query, plot),
+    *(ls, info, waists, import_, export, verify, repair, cp, merge, rm),
+):
     app.command(command.NAME, cls=Command)(command.command)
 app.add_typer(cache.app)
 

@@ -8,7 +8,9 @@ import typer
 from ibstore.cli.analyze import DEFAULT_WAIST
 from ibstore.cli.arguments import (
     BetaOption,
+    ChannelsOption,
     EpochOption,
+    EstimatorOption,
     LayerOption,
     RunOption,
     StoreArgument,
@@ -32,6 +34,8 @@ def command(
     epoch: EpochOption = None,
     waist: WaistOption = None,
     waists: WaistsOption = None,
+    estimator: EstimatorOption = None,
+    channels: ChannelsOption = "concat",
     beta: BetaOption = 1.0,
     unit: UnitOption = "bits",
     results: ResultsOption = None,
@@ -56,6 +60,8 @@ def command(
             runs=run,
             layers=layer,
             epochs=epoch,
+            channels=channels,
+            estimators=estimator or "plugin",
             beta=beta,
             unit=unit,
             known=study.meanings() | known,

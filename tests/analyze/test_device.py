@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ibstore.analyze import Study, device, engine, parse_recipe
+from ibstore.analyze import Study, device, parse_recipe
 from ibstore.analyze.device import DTYPES, Device
 from ibstore.analyze.encode import bits_for, pack
 from ibstore.analyze.narrow import _bins
+from ibstore.analyze.plan import Budget
 from ibstore.errors import IbstoreError, UsageError
 
 from .stores import make_store, numbered, results
@@ -84,7 +85,7 @@ def test_an_analysis_is_the_same(tmp_path, monkeypatch, name):
     table = Study(store).analyze(waists)
     patterns = Study(store).query("SELECT * FROM patterns ORDER BY ALL")
     made = []
-    monkeypatch.setattr(engine, "_device", lambda _: made.append(Device(name)) or made[0])
+    monkeypatch.setattr(Budget, "find_device", lambda _: made.append(Device(name)) or made[0])
     there = Study(store, tmp_path / "there")
     assert there.analyze(waists, device=name).equals(table)
     assert there.query("SELECT * FROM patterns ORDER BY ALL").equals(patterns)
@@ -94,7 +95,21 @@ def test_an_analysis_is_the_same(tmp_path, monkeypatch, name):
 
 def test_auto_is_the_cpu_where_there_is_no_other(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert engine._device(engine.Budget(4 << 30, 1, device="auto")) is None
+    assert Budget(4 << 30, 1, device="auto").find_device() is None
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_noise_bounds_are_the_same_but_for_rounding(tmp_path, monkeypatch, name):
+    values = np.random.default_rng(0).normal(size=(2, 90, 2, 3, 3)).astype(np.float32)
+    store = make_store(tmp_path / "lab.zarr", numbered(90, 3), np.arange(90) % 3, layers={"conv": values})
+    asked = {"waists": "w: *=identity | exact", "estimators": "kde(variance=0.5)", "channels": "mean"}
+    table = Study(store).analyze(**asked)
+    used = []
+    monkeypatch.setattr(Budget, "find_device", lambda _: used.append(Device(name)) or used[-1])
+    there = Study(store, tmp_path / "there").analyze(**asked)
+    assert used
+    for column in ("h_t", "i_xt", "i_xt_low", "i_ty_low", "i_ty_high"):
+        np.testing.assert_allclose(there[column], table[column], atol=1e-4)
 
 
 def test_no_memory_on_the_device_is_told(monkeypatch):

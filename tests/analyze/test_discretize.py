@@ -256,6 +256,41 @@ def test_exact_codes_are_equal_where_values_are(values):
     np.testing.assert_array_equal(found[:, None] == found[None], values[:, None] == values[None])
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("mantissa", [1, 3, 7, 10, 23, 52])
+def test_float_bits_are_those_of_a_shorter_mantissa(dtype, mantissa):
+    random = np.random.default_rng(mantissa)
+    powers = np.exp2(random.integers(-12, 12, 300)) * random.choice([-1, 1], 300)
+    values = (random.uniform(1, 2, 300) * powers).astype(dtype)
+    found = np.array(flat(codes(values[:, None], f"float_bits({mantissa})")))
+    fractions, exponents = np.frexp(
+        values.astype(np.float64)
+    )  # |fraction| is ½ … 1: a mantissa's first bit is not stored
+    steps = np.trunc(np.ldexp(fractions, min(mantissa, np.finfo(dtype).nmant) + 1))
+    same = (steps[:, None] == steps[None]) & (exponents[:, None] == exponents[None])
+    np.testing.assert_array_equal(found[:, None] == found[None], same)
+
+
+@given(arrays.arrays(np.float32, (6, 2), elements=st.floats(width=32) | st.sampled_from([0.0, -0.0, NAN, INF, -INF])))
+def test_all_bits_of_a_float_are_its_value(values):
+    short, whole = (np.array(codes(values, recipe)) for recipe in ("float_bits(23)", "exact"))
+    np.testing.assert_array_equal(short[:, None] == short[None], whole[:, None] == whole[None])
+
+
+def test_float_bits_tell_zero_infinities_and_nan_apart():
+    found = flat(codes(column(0.0, -0.0, INF, -INF, NAN, 3e38, 1e-45), "float_bits(1)"))
+    assert found[0] == found[1] == found[-1]
+    assert len(set(found)) == 5
+
+
+def test_float_bits_are_of_floats():
+    with pytest.raises(ValuesError, match="float_bits takes floats, these are int64; use exact; choose another"):
+        codes(column(1, 2, dtype=np.int64), "float_bits(7)")
+    for mantissa in (0, 53):
+        with pytest.raises(WaistError, match=f"1 to 52, not {mantissa}"):
+            parse_recipe(f"identity | float_bits({mantissa})")
+
+
 def test_labels_are_integers_of_any_type():
     assert flat(codes(column(3, 0, 7), "labels")) == [3, 0, 7]
     assert flat(codes(column(-1, 2**62, dtype=np.int64), "labels")) == [2**64 - 1, 2**62]

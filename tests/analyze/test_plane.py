@@ -148,7 +148,7 @@ def test_without_labels_what_hangs_on_them_is_null(tmp_path):
 def test_the_table_s_columns_and_types(tmp_path):
     path = make_store(tmp_path / "lab.zarr", numbered(30, 2), np.arange(30) % 2, layers={"t": relu(0, 1, 30, 3)})
     assert dict(analyze(path).schema) == {
-        **dict.fromkeys(["run", "split", "layer", "channel", "waist", "estimator", "unit"], pl.String),
+        **dict.fromkeys(["run", "split", "layer", "channel", "waist", "edges", "estimator", "unit"], pl.String),
         **dict.fromkeys(["epoch", "n", "distinct_x", "distinct_t", "singletons_t"], pl.Int64),
         **dict.fromkeys(["h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty", "beta", "ib"], pl.Float64),
         **dict.fromkeys(["coverage_t", "ceiling", "i_xt_raw", "i_ty_raw", "dpi_xt", "dpi_ty"], pl.Float64),

@@ -177,3 +177,12 @@ def saturated(entropy: float, samples: int) -> bool:
     (True, False)
     """
     return entropy >= SATURATION * math.log2(samples)
+
+
+def within(raw: float, most: float) -> float:
+    """An estimate of information within its bounds, 0 and ``most``; one that is no number stays as it is.
+
+    >>> within(-0.1, 2.0), within(2.5, 2.0)
+    (0.0, 2.0)
+    """
+    return max(0.0, min(raw, most)) if math.isfinite(raw) else raw

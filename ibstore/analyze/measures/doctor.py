@@ -1,0 +1,147 @@
+"""Which rows of an information plane can be trusted, in plain words, and what to change."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from ibstore.analyze.estimate.joint import information_between
+from ibstore.analyze.estimate.resample import learning_curve, permutation_null
+from ibstore.analyze.keys import NAMES, Keyed
+from ibstore.analyze.measures.binning import ranges
+from ibstore.analyze.measures.findings import FINDINGS, NOTE, VERDICTS, Evidence
+from ibstore.events import Event
+from ibstore.store.reader import listed
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ibstore.analyze.selection import Selection
+
+CORRECTED: Final = "chao_wang_jost"
+ESTIMATORS: Final = ("plugin", "miller_madow", CORRECTED)
+
+PERMUTATIONS: Final = 40
+PARTS: Final = 4
+"""Halves of the samples."""
+
+COLUMNS: Final = (*NAMES, "n", "verdict", "finding", "says", "advice")
+
+TRUST: Final = {"no": "cannot be trusted", "caution": "with caution", "yes": "can be trusted"}
+
+
+def doctor(selection: "Selection") -> "pl.DataFrame":
+    """Findings about each layer and epoch by the plug-in: a row a finding, or one without where there is none.
+
+    Columns run, split, epoch, layer, channel, waist, n; verdict on the layer at that epoch ("no": it cannot be trusted,
+    "caution", "yes"); finding, what it says and advice.
+    """
+    import polars as pl
+
+    rows = [
+        {**names, "n": evidence["n"], "verdict": _verdict(evidence), **found}
+        for names, evidence in _evidence(selection)
+        for found in _found(evidence)
+    ]
+    schema = {name: pl.Int64 if name in ("epoch", "n") else pl.String for name in COLUMNS}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _found(evidence: Evidence) -> list[dict[str, str | None]]:
+    found: list[dict[str, str | None]] = [
+        {"finding": each.name, "says": says, "advice": each.advice}
+        for each in FINDINGS
+        for says in [each.check(evidence)]
+        if says is not None
+    ]
+    return found or [{"finding": None, "says": None, "advice": None}]
+
+
+def _verdict(evidence: Evidence) -> str:
+    """The gravest of what is found."""
+    found = [each.verdict for each in FINDINGS if each.check(evidence) is not None]
+    return min(found, key=VERDICTS.index, default=NOTE)
+
+
+def _evidence(selection: "Selection") -> Iterator[tuple[dict[str, Any], Evidence]]:
+    """What is known of each layer and epoch."""
+    import polars as pl
+
+    plane = selection.plane(ESTIMATORS).filter(pl.col("channel") != "mean")
+    spread = {_place(row): row for row in ranges(selection).iter_rows(named=True)}
+    rows: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for row in plane.iter_rows(named=True):
+        rows.setdefault(_place(row), {})[row["estimator"]] = row
+    epochs = plane.group_by("run").agg(pl.col("epoch").n_unique())
+    many = dict(epochs.iter_rows())
+    for done, keys in enumerate(selection.keys()):
+        selection.emit(Event("examine", done, len(rows), f"{keys.task.what}, epoch {keys.epoch}"))
+        place = _place(keys.names)
+        own = {**rows[place]["plugin"], **spread[place], "epochs": many[place[0]]}
+        yield dict(keys.names), own | _corrected(rows[place]) | _measured(keys)
+    selection.emit(Event("examine", len(rows), len(rows)))
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in NAMES)
+
+
+def _corrected(by: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What other estimators say, and which of them went furthest beyond its bounds."""
+    beyond = [
+        (abs(row[f"{name}_raw"] - row[name]), f"{label} by {estimator}")
+        for estimator, row in by.items()
+        for name, label in (("i_xt", "I(X;T)"), ("i_ty", "I(T;Y)"))
+        if row[name] is not None
+    ]
+    most, whose = max(beyond)
+    corrected = by[CORRECTED]["h_t"]
+    return {"corrected_h_t": corrected, "corrected_by": CORRECTED, "clipped_most": most, "clipped_by": whose}
+
+
+def _measured(keys: Keyed) -> dict[str, Any]:
+    """The self-test, what is chance, and whether estimates still move."""
+    own: dict[str, Any] = {"i_tt": information_between(keys.t_codes, keys.t_codes)}
+    own |= {"p_value": None, "null_mean": None, "change_h_t": None, "change_i_ty": None}
+    samples = len(keys.t)
+    if keys.y is not None:
+        null = permutation_null(keys.t_codes, keys.y, permutations=PERMUTATIONS)
+        own |= {"p_value": null.p_value, "null_mean": null.mean}
+    if samples > PARTS:
+        wanted = [name for name in ("h_t", "i_ty") if name in keys.joint.quantities]
+        curves = learning_curve(keys.joint, quantities=wanted, sizes=(samples // 2, samples), repeats=PARTS)
+        own |= {f"change_{name}": curve.change for name, curve in curves.items()}
+    return own
+
+
+def words(table: "pl.DataFrame") -> str:
+    """A doctor's table in plain words: layer by layer, which epochs have what, and what to do."""
+    lines: list[str] = []
+    keys = ("run", "split", "waist")
+    for place, own in table.group_by(keys, maintain_order=True):
+        head = " · ".join(f"{name} {value}" for name, value in zip(keys, place, strict=True))
+        lines += ["", f"{head} · {own['n'][0]:,} samples"]
+        for (layer, channel), rows in own.group_by("layer", "channel", maintain_order=True):
+            lines += _layer(str(layer) if channel == "all" else f"{layer}, channel {channel}", rows)
+    return "\n".join(lines[1:]) + "\n"
+
+
+def _layer(name: str, rows: "pl.DataFrame") -> Iterator[str]:
+    """Verdicts, then findings, the gravest first, each with the epochs that it is about and the last one's words."""
+    every = _epochs(rows)
+
+    def at(own: "pl.DataFrame") -> str:
+        return "every epoch" if _epochs(own) == every and len(every) > 1 else f"epoch {listed(_epochs(own))}"
+
+    yield ""
+    for verdict in VERDICTS:
+        own = rows.filter(verdict=verdict)
+        if len(own):
+            yield f"{name}: {TRUST[verdict]} at {at(own)}"
+    for each in FINDINGS:
+        own = rows.filter(finding=each.name)
+        if len(own):
+            yield f"  {each.name.replace('_', ' ')}, {at(own)}: {own['says'][-1]}"
+            yield f"    → {each.advice}"
+
+
+def _epochs(rows: "pl.DataFrame") -> list[int]:
+    return list(rows["epoch"].unique().sort())
