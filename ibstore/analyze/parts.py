@@ -22,7 +22,7 @@ from ibstore.store.places import Storage
 if TYPE_CHECKING:
     import polars as pl
 
-VERSION: Final = 5
+VERSION: Final = 6
 """Part of every content key: raised when the same inputs would give other numbers."""
 
 _OURS: Final = re.compile(r"[0-9a-f]{32}\.(parquet|json)")

@@ -36,7 +36,7 @@ COLUMNS: Final = (
     *("run", "split", "epoch", "layer", "channel", "waist", "edges", "estimator", "unit", "n"),
     *("h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty", "beta", "ib"),
     *("distinct_x", "distinct_t", "singletons_t", "coverage_t", "ceiling", "saturated"),
-    *("i_xt_raw", "i_xt_low", "i_xt_high", "i_ty_raw", "i_ty_low", "i_ty_high", "dpi_xt", "dpi_ty"),
+    *("i_xt_raw", "i_xt_low", "i_xt_high", "i_ty_raw", "i_ty_low", "i_ty_high", "dpi_xt", "dpi_ty", "variance"),
 )
 LONG_COLUMNS: Final = (
     *("run", "split", "epoch", "layer", "channel", "waist", "estimator", "variable", "unit", "n"),
@@ -94,7 +94,7 @@ def schema() -> "dict[str, Any]":
         "part": pl.String,
         "epoch": pl.Int64,
         "n": pl.Int64,
-        **dict.fromkeys(ESTIMATED, pl.Float64),
+        **dict.fromkeys((*ESTIMATED, "variance"), pl.Float64),
         **each("distinct", pl.Int64),
         **each("singletons", pl.Int64),
         **each("saturated", pl.Boolean),
@@ -137,7 +137,7 @@ def _with_means(found: "pl.DataFrame") -> "pl.DataFrame":
         found.filter(pl.col("channel") != WHOLE)
         .group_by(keys, maintain_order=True)
         .agg(
-            *(pl.col(name).last() for name in ("part", "edges", "n", "distinct_x", "singletons_x")),
+            *(pl.col(name).last() for name in ("part", "edges", "n", "variance", "distinct_x", "singletons_x")),
             *(pl.col(name).mean() for name in ESTIMATED),
             *(pl.col(name).any() for name in found.columns if name.startswith("saturated_")),
             channel=pl.lit(MEAN),

@@ -117,6 +117,8 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
         When the file cannot be written.
     """
     check(kind, out)
+    if table["unit"].n_unique() > 1:
+        raise UsageError("the table has bits and nats, which no axis holds together; draw one unit at a time")
     if not len(table):
         raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
     figure = KINDS[kind](table)

@@ -133,7 +133,8 @@ class Study:
             h_y, h_t, h_xt, h_ty; i_xt and i_ty within 0 and what bounds them, beta, ib; distinct_x, distinct_t,
             singletons_t, coverage_t, ceiling (log N), saturated; for each information raw (as estimated), low and high
             (an error bar, where the estimator has one); dpi_xt and dpi_ty, by how much i_xt and i_ty exceed those of a
-            layer before. Rows by run, split, waist, layer as executed, channel, epoch, estimator as asked.
+            layer before; variance, the noise that kde took. Rows by run, split, waist, layer as executed, channel,
+            epoch, estimator as asked.
             Long: run, split, epoch, layer, channel, waist, estimator, variable (x, y, t, xt, ty), unit, n, entropy,
             distinct, singletons, coverage, ceiling, saturated.
 

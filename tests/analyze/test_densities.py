@@ -128,6 +128,7 @@ def test_the_kde_s_rows_are_its_bounds(store):
         nats = math.log(2)
         assert (row["i_xt_low"], row["i_xt_high"]) == pytest.approx([nats * bound for bound in own.i_xt])
         assert row["i_xt"] == row["i_xt_raw"] == row["i_xt_high"]
+        assert row["variance"] == own.variance
         assert row["h_t"] == pytest.approx(nats * own.h_t.upper)
         assert row["i_ty_raw"] == pytest.approx(nats * own.i_ty.upper)
         assert (row["i_ty_low"], row["i_ty_high"]) == pytest.approx(sorted(nats * each for each in own.i_ty))

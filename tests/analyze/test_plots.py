@@ -208,6 +208,12 @@ def test_wrong_words_are_refused(kind, name, said, table, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_bits_and_nats_are_never_mixed(table, tmp_path):
+    mixed = pl.concat([table, table.with_columns(unit=pl.lit("nats"))])
+    with pytest.raises(UsageError, match="the table has bits and nats, which no axis holds together"):
+        plots.draw("plane", mixed, tmp_path / "plane.png")
+
+
 @pytest.mark.parametrize("kind", ["plane", "curves"])
 def test_an_empty_table_is_refused(kind, table, tmp_path):
     with pytest.raises(UsageError, match="there is nothing to draw: the table has no row"):

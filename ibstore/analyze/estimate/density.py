@@ -142,7 +142,7 @@ def kde(variance: float | str = "labels", samples: int = 10_000) -> Density:
         noise = variance if not isinstance(variance, str) else variance_from_labels(_known(seen.y))
         sums = None if seen.device is None else seen.device.kernel_sums
         found = bounds(seen.t, noise, seen.y, threads=seen.threads, room=seen.room, kernel_sums=sums)
-        own: Row = {"h_x": math.log2(len(seen.t)), "h_t": found.h_t.upper}
+        own: Row = {"h_x": math.log2(len(seen.t)), "h_t": found.h_t.upper, "variance": noise}
         own |= {"i_xt_raw": found.i_xt.upper, "i_xt_low": found.i_xt.lower, "i_xt_high": found.i_xt.upper}
         if found.i_ty is not None and found.h_t_given_y is not None:
             low, high = sorted(found.i_ty)

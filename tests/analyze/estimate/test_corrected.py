@@ -196,11 +196,24 @@ def test_good_turing_smooths_as_the_paper_prints():
     assert counts[:4].round(4).tolist() == [0.7628, 1.7064, 2.6798, 3.6640]
 
 
+HARMONIC_100 = HARMONIC[100]
+KNOWN = {
+    "uniform": (np.full(64, 1 / 64), 6.0),
+    "Bernoulli": (np.array([0.3, 0.7]), -0.3 * math.log2(0.3) - 0.7 * math.log2(0.7)),
+    "geometric": (np.array([2.0**-i for i in range(1, 8)] + [2.0**-7]), 2 - 2**-6),
+    "Zipf": (
+        1 / np.arange(1, 101) / HARMONIC_100,
+        math.log2(HARMONIC_100) + sum(math.log2(k) / k for k in range(1, 101)) / HARMONIC_100,
+    ),
+}
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in FOR_FEW_SAMPLES])
-def test_of_many_samples_every_estimator_finds_the_entropy(name):
-    geometric = np.array([2.0**-i for i in range(1, 8)] + [2.0**-7])  # 2 − 2⁻⁶ bits
-    counts = counted(np.round(geometric * (1 << 22)))
-    assert counts.entropy(name) == pytest.approx(2 - 2**-6, abs=2e-3 if name == "minimax" else 2e-5)
+@pytest.mark.parametrize("distribution", KNOWN)
+def test_of_many_samples_every_estimator_finds_the_entropy(name, distribution):
+    p, expected = KNOWN[distribution]
+    found = counted(np.round(p * (1 << 24))).entropy(name)
+    assert found == pytest.approx(expected, abs=5e-3 if name == "minimax" else 1e-4)
 
 
 @pytest.mark.parametrize(
