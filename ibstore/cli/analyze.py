@@ -4,35 +4,20 @@ import sys
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ibstore.cli.arguments import (
-    BetaOption,
-    ChannelsOption,
-    EpochOption,
-    EstimatorOption,
-    LayerOption,
-    MemoryOption,
-    RunOption,
-    StoreArgument,
-    UnitOption,
-    WaistOption,
-    WaistsOption,
-    WorkersOption,
-    bytes_of,
-    chosen_waists,
-)
-from ibstore.cli.output import Format, FormatOption, OutOption, QuietOption, ResultsOption, write
+from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption
+from ibstore.cli.output import Format, FormatOption, OutOption, QuietOption, write
 from ibstore.cli.progress import listening
+from ibstore.cli.selecting import Selected, selecting
 from ibstore.events import Event
 
 if TYPE_CHECKING:
     import polars as pl
 
 NAME = "analyze"
-DEFAULT_WAIST = "thesis-6.2"
 CONTEXT = ("run", "split", "channel", "estimator", "unit", "n", "h_y", "beta")
 LONG_CONTEXT = ("run", "split", "channel", "estimator", "unit", "n")
 PLANNED_CONTEXT = ("run", "split")
@@ -44,15 +29,10 @@ LONG = ("waist", "layer", "epoch", "variable", "entropy", "distinct", "singleton
 BRIEF = ("waist", "layer", "epoch", "h_x", "h_t", "i_xt", "i_ty", "ib", "distinct_t", "saturated")
 
 
+@selecting
 def command(
-    store: StoreArgument,
-    run: RunOption = None,
-    layer: LayerOption = None,
-    epoch: EpochOption = None,
-    waist: WaistOption = None,
-    waists: WaistsOption = None,
+    selected: Selected,
     estimator: EstimatorOption = None,
-    channels: ChannelsOption = "concat",
     long: Annotated[
         bool, typer.Option("--long", help="A row for each entropy, with what it was counted from, instead of columns.")
     ] = False,
@@ -60,12 +40,9 @@ def command(
     unit: UnitOption = "bits",
     form: FormatOption = None,
     out: OutOption = None,
-    results: ResultsOption = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on with epochs as they are committed, until nobody writes.")
     ] = False,
-    memory: MemoryOption = None,
-    threads: WorkersOption = None,
     keep_keys: Annotated[
         str,
         typer.Option(
@@ -96,24 +73,21 @@ def command(
     Example: `ibstore analyze lab.zarr --waist thesis-6.2 --waist 'mine: x=maxpool(7, 7) | threshold(0.5);
     *=identity | quantile(bins=4)' --unit nats`
     """
-    from ibstore.analyze import Study
-
-    names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
-    study = Study(store, results)
+    names, known = selected.named()
+    study = selected.study()
     columns = (LONG, LONG_CONTEXT) if long else (BRIEF, CONTEXT)
-    asked: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "channels": channels, "known": known}
-    asked["estimators"] = estimator or "plugin"
-    asked |= {"memory": bytes_of(memory), "threads": threads, "keep_keys": keep_keys, "device": device}
+    asked = {"estimators": estimator or "plugin", "known": known, **selected.about()}
+    asked |= {"keep_keys": keep_keys, "device": device}
     with listening(quiet) as emit:
         if explain:
-            plan = study.explain(names, **asked)
+            plan = study.explain(names, emit=emit, **asked)
             write(plan, form, out, PLANNED, PLANNED_CONTEXT)
             if plan.is_empty():
                 emit(Event("notice", detail="nothing to compute: all of it is kept"))
             return
         question = partial(study.analyze, names, long=long, beta=beta, unit=unit, emit=emit, **asked)
         if follow:
-            _write_growing(study.follow(question, run), form, out, *columns)
+            _write_growing(study.follow(question, selected.run), form, out, *columns)
             return
         table = question()
     write(table, form, out, *columns)

@@ -1,43 +1,16 @@
 """`ibstore doctor`: which rows of the information plane can be trusted."""
 
 import sys
-from typing import Any
 
-from ibstore.cli.analyze import DEFAULT_WAIST
-from ibstore.cli.arguments import (
-    ChannelsOption,
-    EpochOption,
-    LayerOption,
-    MemoryOption,
-    RunOption,
-    StoreArgument,
-    WaistOption,
-    WaistsOption,
-    WorkersOption,
-    bytes_of,
-    chosen_waists,
-)
-from ibstore.cli.output import FormatOption, OutOption, QuietOption, ResultsOption, write
+from ibstore.cli.output import FormatOption, OutOption, QuietOption, write
 from ibstore.cli.progress import listening
+from ibstore.cli.selecting import Selected, selecting
 
 NAME = "doctor"
 
 
-def command(
-    store: StoreArgument,
-    run: RunOption = None,
-    layer: LayerOption = None,
-    epoch: EpochOption = None,
-    waist: WaistOption = None,
-    waists: WaistsOption = None,
-    channels: ChannelsOption = "concat",
-    form: FormatOption = None,
-    out: OutOption = None,
-    results: ResultsOption = None,
-    memory: MemoryOption = None,
-    threads: WorkersOption = None,
-    quiet: QuietOption = False,
-) -> None:
+@selecting
+def command(selected: Selected, form: FormatOption = None, out: OutOption = None, quiet: QuietOption = False) -> None:
     """Say which rows of the information plane can be trusted, and what to change.
 
     Looks, layer by layer and epoch by epoch, for what says more about the estimator than about the network: entropies
@@ -47,13 +20,11 @@ def command(
 
     Example: `ibstore doctor lab.zarr --waist thesis-6.2 --epoch 10`
     """
-    from ibstore.analyze import Study
     from ibstore.analyze.measures.doctor import words
 
-    names, known = chosen_waists(waist, waists, [DEFAULT_WAIST])
-    about: dict[str, Any] = {"runs": run, "layers": layer, "epochs": epoch, "channels": channels, "known": known}
+    names, known = selected.named()
     with listening(quiet) as emit:
-        table = Study(store, results).ask(names, **about, memory=bytes_of(memory), threads=threads, emit=emit).doctor()
+        table = selected.study().ask(names, known=known, emit=emit, **selected.about()).doctor()
     if form is None and out is None:
         sys.stdout.write(words(table))
     else:

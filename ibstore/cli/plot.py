@@ -5,40 +5,22 @@ from typing import Annotated
 
 import typer
 
-from ibstore.cli.analyze import DEFAULT_WAIST
-from ibstore.cli.arguments import (
-    BetaOption,
-    ChannelsOption,
-    EpochOption,
-    EstimatorOption,
-    LayerOption,
-    RunOption,
-    StoreArgument,
-    UnitOption,
-    WaistOption,
-    WaistsOption,
-    chosen_waists,
-)
-from ibstore.cli.output import QuietOption, ResultsOption
+from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption
+from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening, tell
+from ibstore.cli.selecting import Selected, selecting
 
 NAME = "plot"
 
 
+@selecting
 def command(
-    store: StoreArgument,
+    selected: Selected,
     kind: Annotated[str, typer.Argument(metavar="plane|curves", help="Which picture.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to draw to: .png, .svg or .pdf.")],
-    run: RunOption = None,
-    layer: LayerOption = None,
-    epoch: EpochOption = None,
-    waist: WaistOption = None,
-    waists: WaistsOption = None,
     estimator: EstimatorOption = None,
-    channels: ChannelsOption = "concat",
     beta: BetaOption = 1.0,
     unit: UnitOption = "bits",
-    results: ResultsOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Draw the information plane, or curves over the epochs.
@@ -49,24 +31,14 @@ def command(
 
     Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
     """
-    from ibstore.analyze import Study, plots
+    from ibstore.analyze import plots
 
     plots.check(kind, out)
-    study = Study(store, results)
-    names, known = chosen_waists(waist, waists, study.analyzed(run) or [DEFAULT_WAIST])
+    study = selected.study()
+    names, known = selected.named(study.analyzed(selected.run))
+    asked = {"estimators": estimator or "plugin", "beta": beta, "unit": unit, **selected.about()}
     with listening(quiet) as emit:
-        table = study.analyze(
-            names,
-            runs=run,
-            layers=layer,
-            epochs=epoch,
-            channels=channels,
-            estimators=estimator or "plugin",
-            beta=beta,
-            unit=unit,
-            known=study.meanings() | known,
-            emit=emit,
-        )
+        table = study.analyze(names, known=study.meanings() | known, emit=emit, **asked)
     plots.draw(kind, table, out)
     if not quiet:
         tell(f"{out} drawn: {kind} of {', '.join(names)}")

@@ -1,0 +1,91 @@
+"""What commands that ask about a store's layers share: which they are, under which waists, and what may be used."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ibstore.cli.arguments import (
+    ChannelsOption,
+    EpochOption,
+    LayerOption,
+    MemoryOption,
+    RunOption,
+    StoreArgument,
+    WaistOption,
+    WaistsOption,
+    WorkersOption,
+    bytes_of,
+    chosen_waists,
+)
+from ibstore.cli.output import ResultsOption
+
+if TYPE_CHECKING:
+    from ibstore.analyze import Study, Waist
+
+DEFAULT_WAIST: Final = "thesis-6.2"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Layers of a store as the user chose them."""
+
+    store: str
+    run: list[str] | None
+    layer: list[str] | None
+    epoch: list[int] | None
+    waist: list[str] | None
+    waists: list[Path] | None
+    channels: str
+    results: str | None
+    memory: str | None
+    threads: int | None
+
+    def study(self) -> "Study":
+        """The store, opened for questions."""
+        from ibstore.analyze import Study
+
+        return Study(self.store, self.results)
+
+    def named(self, default: list[str] | None = None) -> "tuple[list[str], dict[str, Waist]]":
+        """Waists that are asked for, and those that files define."""
+        return chosen_waists(self.waist, self.waists, default or [DEFAULT_WAIST])
+
+    def about(self) -> dict[str, Any]:
+        """What else `Study.ask` takes of it."""
+        chosen = {"runs": self.run, "layers": self.layer, "epochs": self.epoch, "channels": self.channels}
+        return {**chosen, "memory": bytes_of(self.memory), "threads": self.threads}
+
+
+def _shared(
+    store: StoreArgument,
+    run: RunOption = None,
+    layer: LayerOption = None,
+    epoch: EpochOption = None,
+    waist: WaistOption = None,
+    waists: WaistsOption = None,
+    channels: ChannelsOption = "concat",
+    results: ResultsOption = None,
+    memory: MemoryOption = None,
+    threads: WorkersOption = None,
+) -> Selected:
+    return Selected(store, run, layer, epoch, waist, waists, channels, results, memory, threads)
+
+
+def selecting(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, in place of its first parameter `Selected`, the arguments and options that make one."""
+    _, *own = inspect.signature(command).parameters.values()
+    store, *shared = inspect.signature(_shared).parameters.values()
+    required = [parameter for parameter in own if parameter.default is parameter.empty]
+    optional = [parameter for parameter in own if parameter.default is not parameter.empty]
+    names = {parameter.name for parameter in (store, *shared)}
+
+    @wraps(command)
+    def with_options(**given: Any) -> None:
+        selected = _shared(**{name: given.pop(name) for name in names})
+        command(selected, **given)
+
+    with_options.__signature__ = inspect.Signature([store, *required, *shared, *optional])  # type: ignore[attr-defined]
+    return with_options
