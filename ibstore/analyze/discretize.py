@@ -195,7 +195,7 @@ def float_bits(mantissa: int) -> Discretization:
 
     def code(values: NDArray[Any]) -> NDArray[Any]:
         if values.dtype.kind != "f":
-            raise ValueError(f"float_bits takes floats, these are {values.dtype}; use exact")
+            raise ValueError(f"float_bits takes floats, these are {values.dtype}, which exact counts")
         pattern = _pattern(values)
         return np.asarray(pattern >> pattern.dtype.type(_dropped(values.dtype, mantissa)))
 

@@ -231,7 +231,11 @@ def _recordable(spec: LayerSpec, output: object, batch: int) -> torch.Tensor:
         )
     if batch and not tensor.numel():
         raise CaptureError(f"layer {spec.name!r} puts out no values, {tuple(tensor.shape)}; record another layer")
-    if tensor.is_complex() or tensor.is_quantized or tensor.layout is not torch.strided:
+    if tensor.is_quantized:
+        raise CaptureError(
+            f"layer {spec.name!r} puts out {tensor.dtype}; record a layer of its integers (int_repr) or dequantized"
+        )
+    if tensor.is_complex() or tensor.layout is not torch.strided:
         raise CaptureError(
             f"layer {spec.name!r} puts out {tensor.layout} {tensor.dtype}; record a layer of dense real numbers"
         )
