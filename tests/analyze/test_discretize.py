@@ -284,7 +284,9 @@ def test_float_bits_tell_zero_infinities_and_nan_apart():
 
 
 def test_float_bits_are_of_floats():
-    with pytest.raises(ValuesError, match="float_bits takes floats, these are int64, which exact counts; choose another"):
+    with pytest.raises(
+        ValuesError, match="float_bits takes floats, these are int64, which exact counts; choose another"
+    ):
         codes(column(1, 2, dtype=np.int64), "float_bits(7)")
     for mantissa in (0, 53):
         with pytest.raises(WaistError, match=f"1 to 52, not {mantissa}"):
