@@ -6,9 +6,9 @@ For a discrete p(x, y) the *curve* is the most I(T;Y) that any T made of X can h
     p(t|x) ∝ p(t)·exp(−β·KL[p(y|x) ‖ p(y|t)]),   p(t) = Σ p(x)·p(t|x),   p(y|t) = Σ p(y|x)·p(x|t)
 
 Iterated, they are the EM algorithm of a mixture whose components are the clusters t: over p(t) alone the problem is
-convex, and over both it has poor minima only where there are too few clusters. So β is lowered from its largest value,
-with as many clusters as there are distinct p(y|x) (*reverse annealing*): clusters become superfluous and are merged,
-never missed. Annealing upwards has to notice each bifurcation and to split there, and sees no jump between two minima.
+convex, and over both it has poor minima where there are too few clusters. So β is lowered from its largest value, with
+as many clusters as there are distinct p(y|x) (*reverse annealing*): clusters become superfluous and are joined, never
+missed. Annealing upwards has to notice each bifurcation and to split there, and sees no jump between two minima.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,6 @@ from ibstore.analyze.estimate.entropy import NATS_PER_BIT
 from ibstore.errors import UsageError, ValuesError
 
 Floats = NDArray[np.float64]
-
-BETAS: Final = 60
-"""How many β there are by default."""
 
 SAME: Final = 2.0**-40
 """Probabilities so near are equal up to rounding."""
@@ -124,7 +121,7 @@ def curve(p_xy: ArrayLike, betas: ArrayLike | None = None) -> Curve:
     """The IB curve of a joint distribution: the upper concave hull of the optima found, with both ends.
 
     Where p(y|x) is 0 or 1, L has no optima but (0, 0) and (H(Y), H(Y)) (Kolchinsky, Tracey & Van Kuyk 2019). After
-    merging they are the ends of the curve, and the line I(T;Y) = I(X;T) between them is the hull.
+    merging they are the ends of the curve, and the line I(T;Y) = I(X;T) between them is all of it, whatever the β.
 
     Parameters
     ----------
@@ -146,18 +143,17 @@ def curve(p_xy: ArrayLike, betas: ArrayLike | None = None) -> Curve:
     >>> [float(end.round(3)) for end in (both.i_xt[-1], both.i_ty[-1], both.at(0.5), both.needed(0.2))]
     [1.0, 0.278, 0.164, 0.63]
     """
-    from scipy.special import entr
-
     source = _merged(p_xy)
     sweep = np.unique(_checked(default_betas(p_xy) if betas is None else betas))
     i_xy = float(source.weight @ _divergence(source)) / NATS_PER_BIT
     if i_xy <= NOTHING:
         return Curve(np.zeros(1), np.zeros(1), np.zeros(1))
-    h_x = float(entr(source.weight).sum()) / NATS_PER_BIT
-    return _hull(_annealed(source, sweep[::-1], i_xy), h_x, i_xy)
+    h_x = -float(source.weight @ np.log(source.weight)) / NATS_PER_BIT
+    line = i_xy >= h_x * (1 - NOTHING)
+    return _hull(np.empty((0, 3)) if line else _annealed(source, sweep[::-1], i_xy), h_x, i_xy)
 
 
-def default_betas(p_xy: ArrayLike, count: int = BETAS) -> Floats:
+def default_betas(p_xy: ArrayLike, count: int = 60) -> Floats:
     """β whose excess over 1 grows by a constant factor: from below the first bifurcation to 1,000 times it.
 
     That is at 1/ρ² at the latest, ρ being the maximal correlation of X and Y (the second singular value of
@@ -304,11 +300,15 @@ def _annealed(source: _Parts, betas: Floats, i_xy: float) -> Floats:
 
 
 def _joined(clusters: _Parts, beta: float) -> _Parts:
-    """Each cluster, from the heaviest on, with those near it: `CLUSTERS` at most, however far that is."""
-    near = NEAR
-    while (joined := _leaders(clusters, near / beta)) is None:
+    """Each cluster, from the heaviest on, with those near it: `CLUSTERS` at most, however far that is.
+
+    They take on a share of p(y), as near: of a p(t|x) of 0 the iteration makes 0 again, be it the best or not.
+    """
+    near = NEAR / beta
+    while (joined := _leaders(clusters, near)) is None:
         near *= 2
-    return joined
+    blur = min(NEAR / beta, 0.5)
+    return _Parts(joined.weight, (1 - blur) * joined.rows + blur * (joined.weight @ joined.rows))
 
 
 def _leaders(clusters: _Parts, radius: float) -> _Parts | None:
