@@ -1,4 +1,4 @@
-"""How much variables have in common: total correlation of a layer's units, and the areas of X, Y and T; in bits.
+"""How much the units of a layer have in common: their total correlation, in bits.
 
 Total correlation (Watanabe 1960) is TC = Σ H(Tᵢ) − H(T) over the units i: 0 where they are independent.
 """
@@ -100,51 +100,6 @@ def gaussian_total_correlation(values: NDArray[np.floating[Any]], shrinkage: flo
     units = varying.shape[1]
     bits = math.inf if len(values) <= units and not shrinkage else _log_determinant(varying, shrinkage)
     return TotalCorrelation(bits, units, values.shape[1] - units)
-
-
-@dataclass(frozen=True)
-class Atoms:
-    """The seven areas of the I-diagram of X, Y and T (Yeung 1991), in bits; they sum up to H(X,Y,T)."""
-
-    h_x_given_yt: float
-    h_y_given_xt: float
-    h_t_given_xy: float
-    i_xy_given_t: float
-    i_xt_given_y: float
-    i_yt_given_x: float
-    i_xyt: float
-    """Co-information: I(X;Y) − I(X;Y|T), below 0 where two tell more together than each alone (McGill 1954)."""
-
-    @property
-    def h_xyt(self) -> float:
-        """H(X,Y,T), the sum of all."""
-        return math.fsum(vars(self).values())
-
-    @property
-    def h_yt_given_x(self) -> float:
-        """H(Y,T|X): 0 where the labels and the layer are functions of the input."""
-        return math.fsum([self.h_y_given_xt, self.h_t_given_xy, self.i_yt_given_x])
-
-
-def diagram(h_x: float, h_y: float, h_t: float, h_xy: float, h_xt: float, h_yt: float, h_xyt: float) -> Atoms:
-    """The areas that the entropies of X, Y and T, alone and together, make.
-
-    All of one estimator, or the areas mean nothing; of any but the plug-in they may be below 0. NaN makes NaN.
-
-    Examples
-    --------
-    >>> diagram(1, 1, 1, 2, 2, 2, 2).i_xyt  # T = X xor Y
-    -1.0
-    """
-    return Atoms(
-        h_x_given_yt=math.fsum([h_xyt, -h_yt]),
-        h_y_given_xt=math.fsum([h_xyt, -h_xt]),
-        h_t_given_xy=math.fsum([h_xyt, -h_xy]),
-        i_xy_given_t=math.fsum([h_xt, h_yt, -h_t, -h_xyt]),
-        i_xt_given_y=math.fsum([h_xy, h_yt, -h_y, -h_xyt]),
-        i_yt_given_x=math.fsum([h_xy, h_xt, -h_x, -h_xyt]),
-        i_xyt=math.fsum([h_x, h_y, h_t, -h_xy, -h_xt, -h_yt, h_xyt]),
-    )
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:

@@ -1,8 +1,7 @@
-"""Total correlation and the I-diagram against closed forms, scipy, and sums that go row by row."""
+"""Total correlation against closed forms, scipy, and sums that go row by row."""
 
 import math
 from collections import Counter
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.stats import multivariate_normal, norm
 
-from ibstore.analyze.estimate.correlation import diagram, gaussian_total_correlation, total_correlation
+from ibstore.analyze.estimate.correlation import gaussian_total_correlation, total_correlation
 from ibstore.errors import UsageError, ValuesError
 
 CODES = arrays(np.int64, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12), elements=st.integers(-2, 2))
@@ -29,12 +28,6 @@ def rows_of(*columns):
 
 def information(x, y):
     return entropy(rows_of(x)) + entropy(rows_of(y)) - entropy(rows_of(x, y))
-
-
-def conditional_information(x, y, given):
-    """I(X;Y|Z), the mean of the informations within each value of Z."""
-    z = np.asarray(given)
-    return sum((z == value).mean() * information(x[z == value], y[z == value]) for value in np.unique(z))
 
 
 @given(CODES)
@@ -203,64 +196,3 @@ def test_what_are_no_values_is_refused(shape):
 def test_no_share_is_refused(shrinkage):
     with pytest.raises(UsageError, match=r"shrinkage is .*; give a number from 0"):
         gaussian_total_correlation(np.eye(3), shrinkage)
-
-
-def of_sample(x, y, t):
-    """Diagram of three columns."""
-    together = [(x,), (y,), (t,), (x, y), (x, t), (y, t), (x, y, t)]
-    return diagram(*(entropy(rows_of(*columns)) for columns in together))
-
-
-def test_two_that_tell_only_together_have_a_bit_less_than_none():
-    x, y = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    xor = of_sample(x, y, x ^ y)
-    assert xor.i_xyt == -1
-    assert (xor.i_xy_given_t, xor.i_xt_given_y, xor.i_yt_given_x) == (1, 1, 1)
-    assert (xor.h_x_given_yt, xor.h_y_given_xt, xor.h_t_given_xy) == (0, 0, 0)
-    assert (xor.h_xyt, xor.h_yt_given_x) == (2, 1)
-
-
-def test_copies_share_all_they_have():
-    x = np.array([0, 1])
-    assert list(asdict(of_sample(x, x, 1 - x)).values()) == [0, 0, 0, 0, 0, 0, 1]
-
-
-def test_independent_variables_share_nothing():
-    x, y, t = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1)
-    assert list(asdict(of_sample(x, y, t)).values()) == [1, 1, 1, 0, 0, 0, 0]
-
-
-@given(arrays(np.int64, st.tuples(st.just(3), st.integers(1, 30)), elements=st.integers(0, 3)))
-def test_the_areas_are_the_conditional_informations(columns):
-    x, y, t = columns
-    atoms = of_sample(x, y, t)
-    assert atoms.i_xy_given_t == pytest.approx(conditional_information(x, y, t), abs=1e-12)
-    assert atoms.i_xt_given_y == pytest.approx(conditional_information(x, t, y), abs=1e-12)
-    assert atoms.i_yt_given_x == pytest.approx(conditional_information(y, t, x), abs=1e-12)
-    assert atoms.i_xyt == pytest.approx(information(x, y) - conditional_information(x, y, t), abs=1e-12)
-    assert atoms.h_x_given_yt == pytest.approx(entropy(rows_of(x, y, t)) - entropy(rows_of(y, t)), abs=1e-12)
-    assert atoms.h_y_given_xt == pytest.approx(entropy(rows_of(x, y, t)) - entropy(rows_of(x, t)), abs=1e-12)
-    assert atoms.h_t_given_xy == pytest.approx(entropy(rows_of(x, y, t)) - entropy(rows_of(x, y)), abs=1e-12)
-    assert atoms.h_xyt == pytest.approx(entropy(rows_of(x, y, t)), abs=1e-12)
-    assert atoms.h_yt_given_x == pytest.approx(entropy(rows_of(x, y, t)) - entropy(rows_of(x)), abs=1e-12)
-
-
-@given(st.lists(st.floats(-50, 50), min_size=7, max_size=7))
-def test_the_areas_sum_up_whatever_the_entropies(entropies):
-    h_x, h_y, h_t, h_xy, h_xt, h_yt, h_xyt = entropies
-    atoms = diagram(*entropies)
-    assert atoms.h_xyt == pytest.approx(h_xyt, abs=1e-12)
-    x = [atoms.h_x_given_yt, atoms.i_xy_given_t, atoms.i_xt_given_y, atoms.i_xyt]
-    y = [atoms.h_y_given_xt, atoms.i_xy_given_t, atoms.i_yt_given_x, atoms.i_xyt]
-    t = [atoms.h_t_given_xy, atoms.i_xt_given_y, atoms.i_yt_given_x, atoms.i_xyt]
-    assert [sum(x), sum(y), sum(t)] == pytest.approx([h_x, h_y, h_t], abs=1e-11)
-    assert math.fsum([*x, atoms.h_y_given_xt, atoms.i_yt_given_x]) == pytest.approx(h_xy, abs=1e-11)
-    assert math.fsum([*x, atoms.h_t_given_xy, atoms.i_yt_given_x]) == pytest.approx(h_xt, abs=1e-11)
-    assert math.fsum([*y, atoms.h_t_given_xy, atoms.i_xt_given_y]) == pytest.approx(h_yt, abs=1e-11)
-
-
-def test_an_entropy_that_is_missing_is_missed_in_its_areas():
-    atoms = diagram(1, 1, math.nan, 2, 2, 2, 2)
-    assert atoms.h_x_given_yt == 0
-    assert math.isnan(atoms.i_xyt)
-    assert math.isnan(atoms.i_xy_given_t)

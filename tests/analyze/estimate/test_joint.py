@@ -100,6 +100,37 @@ def test_a_conditional_entropy_is_the_mean_over_what_is_given(columns):
     assert found["i_xt_given_y"] == pytest.approx(sum(each), abs=1e-12)
 
 
+AREAS = ("h_x_given_ty", "h_y_given_xt", "h_t_given_xy", "i_xy_given_t", "i_xt_given_y", "i_ty_given_x", "i_xyt")
+
+
+def areas(x, y, t):
+    found = joint(np.ravel(x), np.ravel(t), np.ravel(y)).estimates()
+    return [found[name] for name in AREAS]
+
+
+def test_two_that_tell_only_together_have_a_bit_less_than_none():
+    x, y = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    assert areas(x, y, x ^ y) == [0, 0, 0, 1, 1, 1, -1]
+
+
+def test_copies_share_all_they_have_and_independent_variables_nothing():
+    x = np.array([0, 1])
+    assert areas(x, x, 1 - x) == [0, 0, 0, 0, 0, 0, 1]
+    assert areas(*np.meshgrid([0, 1], [0, 1], [0, 1])) == [1, 1, 1, 0, 0, 0, 0]
+
+
+@given(TABLES)
+def test_the_areas_of_the_diagram_add_up(columns):
+    found = joint(*columns).estimates()
+    assert math.fsum(found[name] for name in AREAS) == pytest.approx(found["h_xyt"], abs=1e-12)
+    for one, others in {"h_x": ("xy", "xt"), "h_y": ("xy", "ty"), "h_t": ("xt", "ty")}.items():
+        alone = next(name for name in AREAS if name.startswith(f"{one}_given"))
+        shared = [next(name for name in AREAS if name.startswith(f"i_{pair}_given")) for pair in others]
+        assert math.fsum(found[name] for name in (alone, *shared, "i_xyt")) == pytest.approx(found[one], abs=1e-12)
+    assert found["i_xyt"] == pytest.approx(found["i_xy"] - found["i_xy_given_t"], abs=1e-12)
+    assert found["h_ty_given_x"] == pytest.approx(found["h_xyt"] - found["h_x"], abs=1e-12)
+
+
 @given(TABLES)
 def test_chain_rules_and_bounds_of_the_plug_in(columns):
     found = joint(*columns).estimates()
