@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ibstore.analyze import densities, estimates, plane
 from ibstore.analyze.cache import RESULTS
@@ -11,7 +11,6 @@ from ibstore.analyze.engine import compute
 from ibstore.analyze.estimate.density import DENSITIES, density_name, is_density
 from ibstore.analyze.estimate.entropy import estimator_name
 from ibstore.analyze.keys import Keyed, keep, keyed
-from ibstore.analyze.measures import Asked, find_measure
 from ibstore.analyze.packs import pack_small
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget, Scan, explained, plan
@@ -31,7 +30,7 @@ Waists = str | Waist | Sequence[str | Waist]
 
 @dataclass(frozen=True)
 class Selection:
-    """Tasks of some waists on a store, as `Study.ask` makes them; its methods are the questions.
+    """Tasks of some waists on a store, and what is computed of them.
 
     Parameters
     ----------
@@ -56,6 +55,39 @@ class Selection:
     channels: str
     budget: Budget
     emit: Emit
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        parts: Parts,
+        waists: Waists,
+        runs: Names | None,
+        layers: Names | None,
+        epochs: Sequence[int] | None,
+        known: Mapping[str, Waist] | None,
+        channels: str,
+        budget: Budget,
+        emit: Emit,
+    ) -> Self:
+        """Selection of waists, runs, layers and epochs of a store by their names; what is not named is all of it.
+
+        Raises
+        ------
+        UnknownNameError, WaistError, UsageError
+            When one of them does not exist.
+        DamagedError
+            When what they hang on cannot be read.
+        """
+        if channels not in CHANNELS:
+            raise UsageError(f"channels are taken as {' or '.join(CHANNELS)}, not {channels!r}; give one of these")
+        asked = [waists] if isinstance(waists, str | Waist) else waists
+        chosen = find_waists(asked, presets() | dict(known or {}))
+        named = [layers] if isinstance(layers, str) else layers
+        found = listed_runs(store, runs, epochs)
+        todo = tasks([each.run for each in found if each.run], chosen, named, epochs, channels)
+        _refuse_damaged(todo, found)
+        return cls(parts, chosen, todo, epochs, channels, budget, emit)
 
     def plane(self, estimators: Names = "plugin", *, beta: float = 1.0, unit: str = "bits") -> "pl.DataFrame":
         """The information plane, as `Study.analyze` describes it."""
@@ -84,33 +116,7 @@ class Selection:
         for kind in RESULTS:
             pack_small(self.parts, kind)
 
-    def measure(self, what: str, estimators: Names = "plugin", *, unit: str = "bits") -> "pl.DataFrame":
-        """A question beyond the plane, such as "diagram" or "intervals(level=0.9)"; `docs/measures.md` has them all.
-
-        Parameters
-        ----------
-        what
-            Name of the measure, with its numbers where they are not the defaults.
-        estimators
-            One or more by name.
-        unit
-            "bits" or "nats".
-
-        Raises
-        ------
-        UsageError
-            When there is no such measure or estimator, or it cannot be asked of these samples.
-        """
-        check_unit(unit)
-        return find_measure(what)(Asked(self, named_estimators(estimators), unit))
-
-    def doctor(self) -> "pl.DataFrame":
-        """What can be said against each row, as `ibstore.analyze.measures.doctor` describes it."""
-        from ibstore.analyze.measures.doctor import doctor
-
-        return doctor(self)
-
-    def unnoted(self) -> "Selection":
+    def unnoted(self) -> Self:
         """The same, but queries and pictures will not see its waists."""
         return replace(self, waists=())
 
@@ -119,14 +125,14 @@ class Selection:
         self._remember([])
         return keyed(self.todo, self.epochs, self.parts, self.budget, self.emit)
 
-    def one_task_of(self, *names: str) -> "Iterator[Selection]":
+    def one_task_of(self, *names: str) -> Iterator[Self]:
         """Selections of a single task each: the first of those that agree in run, split, waist, …, as named."""
         first: dict[tuple[str, ...], Task] = {}
         for task in self.todo:
             first.setdefault(tuple(task.names[name] for name in names), task)
         return (replace(self, todo=[task]) for task in first.values())
 
-    def by(self, *names: str) -> "Iterator[Selection]":
+    def by(self, *names: str) -> Iterator[Self]:
         """Parts of the selection: each has tasks that agree in run, split, waist, layer, channel, segment, as named."""
         keep(self.todo, self.parts, self.budget, self.emit)
         groups: dict[tuple[str, ...], list[Task]] = {}
@@ -162,38 +168,6 @@ class Selection:
                 self.parts.remember("estimators", name)
         if self.channels != CHANNELS[0]:
             self.parts.remember("channels", self.channels)
-
-
-def select(
-    store: Store,
-    parts: Parts,
-    waists: Waists,
-    runs: Names | None,
-    layers: Names | None,
-    epochs: Sequence[int] | None,
-    known: Mapping[str, Waist] | None,
-    channels: str,
-    budget: Budget,
-    emit: Emit,
-) -> Selection:
-    """Selection of waists, runs, layers and epochs of a store by their names; what is not named is all of it.
-
-    Raises
-    ------
-    UnknownNameError, WaistError, UsageError
-        When one of them does not exist.
-    DamagedError
-        When what they hang on cannot be read.
-    """
-    if channels not in CHANNELS:
-        raise UsageError(f"channels are taken as {' or '.join(CHANNELS)}, not {channels!r}; give one of these")
-    asked = [waists] if isinstance(waists, str | Waist) else waists
-    chosen = find_waists(asked, presets() | dict(known or {}))
-    named = [layers] if isinstance(layers, str) else layers
-    found = listed_runs(store, runs, epochs)
-    todo = tasks([each.run for each in found if each.run], chosen, named, epochs, channels)
-    _refuse_damaged(todo, found)
-    return Selection(parts, chosen, todo, epochs, channels, budget, emit)
 
 
 def listed_runs(store: Store, names: Names | None, epochs: Sequence[int] | None) -> list[Listed]:

@@ -10,7 +10,8 @@ from ibstore.analyze.cache import forget, kept
 from ibstore.analyze.measures.sweep import by_bins, parse_bins, swept
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget
-from ibstore.analyze.selection import Names, Selection, Waists, listed_runs, select
+from ibstore.analyze.question import Question
+from ibstore.analyze.selection import Names, Waists, listed_runs
 from ibstore.analyze.tasks import Task, patterns_of, tasks
 from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import DamagedError, IbstoreError, WaistError
@@ -61,7 +62,7 @@ class Study:
         keep_keys: str = "auto",
         device: str = "cpu",
         emit: Emit = ignore,
-    ) -> Selection:
+    ) -> Question:
         """What questions are about: ``study.ask("thesis-6.2", layers=["out"]).plane()``.
 
         Parameters
@@ -95,7 +96,7 @@ class Study:
             When what was committed cannot be read.
         """
         budget = Budget.of(memory, threads, keep_keys, device)
-        return select(self.store, self.parts, waists, runs, layers, epochs, known, channels, budget, emit)
+        return Question.of(self.store, self.parts, waists, runs, layers, epochs, known, channels, budget, emit)
 
     def analyze(
         self,

@@ -1,0 +1,39 @@
+"""What users ask of a selection: the plane and its entropies, measures beyond it, and whether to believe them."""
+
+from typing import TYPE_CHECKING
+
+from ibstore.analyze.measures import Asked, find_measure
+from ibstore.analyze.selection import Names, Selection, check_unit, named_estimators
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Question(Selection):
+    """Waists on runs, layers and epochs of a store, as `Study.ask` makes it: its methods are the questions."""
+
+    def measure(self, what: str, estimators: Names = "plugin", *, unit: str = "bits") -> "pl.DataFrame":
+        """A question beyond the plane, such as "diagram" or "intervals(level=0.9)"; `docs/measures.md` has them all.
+
+        Parameters
+        ----------
+        what
+            Name of the measure, with its numbers where they are not the defaults.
+        estimators
+            One or more by name.
+        unit
+            "bits" or "nats".
+
+        Raises
+        ------
+        UsageError
+            When there is no such measure or estimator, or it cannot be asked of these samples.
+        """
+        check_unit(unit)
+        return find_measure(what)(Asked(self, named_estimators(estimators), unit))
+
+    def doctor(self) -> "pl.DataFrame":
+        """What can be said against each row, as `ibstore.analyze.measures.doctor` describes it."""
+        from ibstore.analyze.measures.doctor import doctor
+
+        return doctor(self)
