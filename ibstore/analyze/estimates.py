@@ -72,15 +72,17 @@ def _frame(key: str, counted: Counted) -> "pl.DataFrame":
     """Counts as rows (part, epoch, variable, n, keys)."""
     import polars as pl
 
-    found = [
-        pl.DataFrame({"n": counts.multiplicity, "keys": counts.keys}).select(
-            part=pl.lit(key), epoch=pl.lit(epoch, pl.Int64), variable=pl.lit(variable), n="n", keys="keys"
-        )
-        for epoch, own in counted.items()
-        for variable, counts in own.items()
-    ]
-    schema = {"part": pl.String, "epoch": pl.Int64, "variable": pl.String, "n": pl.Int64, "keys": pl.Int64}
-    return pl.concat([pl.DataFrame(schema=schema), *found])
+    each = [(epoch, variable, counts) for epoch, own in counted.items() for variable, counts in own.items()]
+    lengths = [len(counts.keys) for *_, counts in each]
+    places = np.repeat(np.arange(len(each)), lengths)
+    nothing = [np.empty(0, np.int64)]
+    found = {
+        "epoch": np.array([epoch for epoch, *_ in each], np.int64)[places],
+        "variable": pl.Series([variable for _, variable, _ in each], dtype=pl.String)[places],
+        "n": np.concatenate([*nothing, *(counts.multiplicity for *_, counts in each)]),
+        "keys": np.concatenate([*nothing, *(counts.keys for *_, counts in each)]),
+    }
+    return pl.DataFrame(found).select(pl.lit(key).alias("part"), pl.all())
 
 
 def _read(parts: Parts, keys: Sequence[str], known: dict[bytes, CountsOfCounts]) -> dict[str, Any]:
