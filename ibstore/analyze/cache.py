@@ -46,7 +46,8 @@ def _meanings(task: Task, estimators: Sequence[str]) -> Iterator[tuple[str | int
     names, epochs = task.names.values(), len(task.segment.record.epochs)
     yield "counts", task.counts_key, *names, None, epochs
     for estimator in estimators:
-        yield "information_plane", task.plane_key(estimator), *names, estimator, epochs
+        for key, own in task.estimate_keys(estimator).items():
+            yield "information_plane", key, *names, estimator, len(own)
     yield "patterns", task.t_key, *names, None, epochs
     yield "patterns", task.x_key, *(task.names | {"layer": "x"}).values(), None, None
 

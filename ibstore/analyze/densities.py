@@ -1,79 +1,90 @@
 """Estimates from values: a layer is read once for all views of it, and estimators look at what each view leaves."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ibstore.analyze import estimates
 from ibstore.analyze.estimate.density import Density, Row, Variables, find_density, label_entropy
 from ibstore.analyze.estimate.entropy import saturated, within
-from ibstore.analyze.narrow import has_nan
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget
 from ibstore.analyze.plane import part
 from ibstore.analyze.sources import input_source
 from ibstore.analyze.tasks import Task
-from ibstore.analyze.values import Rows, read_reduced, reduced_epochs
-from ibstore.errors import ValuesError
+from ibstore.analyze.values import Rows, Values, read_reduced, reduced_epochs
+from ibstore.errors import IbstoreError, UsageError, ValuesError
 from ibstore.events import Emit, Event
 from ibstore.store.format.probe import integer_labels
 
-Lack = tuple[Task, str]
-"""A task, and the name of an estimator that it lacks."""
+Lack = tuple[Task, str, int]
+"""A task, the name of an estimator, and an epoch of which it lacks what that estimator makes."""
 
 
-def lacking(todo: Sequence[Task], estimators: Sequence[str], parts: Parts) -> list[Lack]:
-    """Estimates that tasks lack, one for those that see the same values."""
-    wanted = {task.plane_key(name): (task, name) for name in estimators for task in todo}
+def lacking(
+    todo: Sequence[Task], estimators: Sequence[str], epochs: Sequence[int] | None, parts: Parts
+) -> dict[str, Lack]:
+    """Estimates that tasks lack of the epochs that are asked for, by content key: one for the same values."""
+    wanted = {
+        task.value_key(name, epoch): (task, name, epoch)
+        for name in estimators
+        for task in todo
+        for epoch in task.segment.record.epochs
+        if epochs is None or epoch in epochs
+    }
     there = parts.existing("information_plane", set(wanted))
-    return [lack for key, lack in wanted.items() if key not in there]
+    return {key: lack for key, lack in wanted.items() if key not in there}
 
 
-def fill(todo: Sequence[Task], estimators: Sequence[str], parts: Parts, budget: Budget, emit: Emit) -> None:
-    """Make and keep the estimates that tasks lack, layer by layer."""
-    groups: dict[tuple[str, str, str, str], list[Lack]] = {}
-    for task, name in lacking(todo, estimators, parts):
-        place = task.run.name, task.split.name, task.layer.name, task.segment.key
-        groups.setdefault(place, []).append((task, name))
-    total = sum(len(lack) * len(lack[0][0].segment.record.epochs) for lack in groups.values())
+def fill(lack: Mapping[str, Lack], parts: Parts, budget: Budget, emit: Emit) -> None:
+    """Make and keep the estimates that tasks lack, layer by layer; each is kept as soon as it is made."""
+    groups: dict[tuple[str, ...], dict[str, Lack]] = {}
+    for key, each in lack.items():
+        place = (*(each[0].names[name] for name in ("run", "split", "layer")), each[0].segment.key)
+        groups.setdefault(place, {})[key] = each
     done = 0
-    for lack in groups.values():
-        found: dict[str, dict[int, Row]] = {task.plane_key(name): {} for task, name in lack}
-        for epoch, (task, name), row in _estimated(lack, budget):
-            emit(Event("estimate", done, total, f"{name} · {task.what}, epoch {epoch}"))
+    for own in groups.values():
+        for key, (task, name, epoch), row in _estimated(own, budget):
+            emit(Event("estimate", done, len(lack), f"{name} · {task.what}, epoch {epoch}"))
             done += 1
-            if row is not None:
-                found[task.plane_key(name)][epoch] = row
-        for key, rows in found.items():
-            estimates.put(parts, "information_plane", key, part(key, lack[0][0].segment.record.epochs, rows))
-    if total:
-        emit(Event("estimate", total, total))
+            estimates.put(parts, "information_plane", key, part(key, [epoch], {} if row is None else {epoch: row}))
+    if lack:
+        emit(Event("estimate", len(lack), len(lack)))
 
 
-def _estimated(lack: Sequence[Lack], budget: Budget) -> Iterator[tuple[int, Lack, Row | None]]:
-    """Rows of the estimates that are lacking of one segment's layer, epoch by epoch; None where there is NaN."""
-    task = lack[0][0]
-    estimators = {name: find_density(name) for _, name in lack}
-    rows = max((each.chosen(task.split.samples) for each in estimators.values()), key=len)
+def _estimated(lack: Mapping[str, Lack], budget: Budget) -> Iterator[tuple[str, Lack, Row | None]]:
+    """Rows of what is lacking of one segment's layer, epoch by epoch; None where values are not finite."""
+    task = next(iter(lack.values()))[0]
+    estimators = {name: find_density(name) for _, name, _ in lack.values()}
+    samples = task.split.samples
+    rows = max((each.chosen(samples) for each in estimators.values()), key=len)
     labels = task.run.probe(task.split).labels()
     y = None if labels is None else integer_labels(labels)[rows]
-    inputs = [each.waist.x for each, name in lack if estimators[name].needs_x]
-    device = budget.find_device()
-    with read_reduced(input_source(task, budget.threads), inputs, rows, budget.values) as x:
-        for epoch, t in reduced_epochs(task, [each.recipe for each, _ in lack], rows, budget):
-            for each, name in lack:
-                estimator = estimators[name]
-                own = _among(rows, estimator.chosen(task.split.samples))
-                seen = Variables(
-                    x[each.waist.x.view][0, own] if estimator.needs_x else None,
-                    t[each.recipe.view][own],
-                    None if y is None else y[own],
-                    budget.threads,
-                    budget.values,
-                    device,
-                )
-                yield epoch, (each, name), _row(estimator, seen, f"{name} of {each.what}, epoch {epoch}")
+    inputs = [each.waist.x for each, name, _ in lack.values() if estimators[name].needs_x]
+    x = read_reduced(input_source(task, budget.threads), inputs, rows, budget.values)
+    epochs = {epoch for *_, epoch in lack.values()}
+    for epoch, t in reduced_epochs(task, [each.recipe for each, *_ in lack.values()], rows, budget, epochs):
+        for key, (each, name, _) in ((key, own) for key, own in lack.items() if own[2] == epoch):
+            estimator, what = estimators[name], f"{name} of {each.what}, epoch {epoch}"
+            own = _among(rows, estimator.chosen(samples))
+            seen_x = x[each.waist.x.view][0, own] if estimator.needs_x else None
+            values = t[each.recipe.view][own]
+            _refuse_large(estimator, values, seen_x, budget, what)
+            labelled = None if y is None else y[own]
+            seen = Variables(seen_x, values, labelled, budget.threads, budget.values, budget.find_device())
+            yield key, (each, name, epoch), _row(estimator, seen, what)
+
+
+def _refuse_large(estimator: Density, t: Values, x: Values | None, budget: Budget, what: str) -> None:
+    """Return when what the estimator holds beside the values has room; IbstoreError before it is spent."""
+    units = max(t.shape[1], 0 if x is None else x.shape[1])
+    needed, room = estimator.bytes(len(t), units), budget.memory - budget.base - min(t.nbytes, budget.values)
+    if needed > room:
+        raise IbstoreError(
+            f"{what}: {len(t):,} samples of {units:,} units take about {needed >> 20:,} MiB beside the values, and "
+            f"{max(0, room) >> 20:,} MiB are left; look at fewer (samples=… in its name), or give more --memory"
+        )
 
 
 def _among(rows: Rows, chosen: Rows) -> slice | Rows:
@@ -82,15 +93,23 @@ def _among(rows: Rows, chosen: Rows) -> slice | Rows:
 
 
 def _row(estimator: Density, seen: Variables, what: str) -> Row | None:
-    """A row of the plane: what the estimator finds, and what stands in every row; None where values have NaN."""
-    if has_nan(seen.t):
+    """A row of the plane: what the estimator finds, and what stands in every row; None where values are not finite."""
+    if not _finite(seen.t):
         return None
     try:
         found = estimator.row(seen)
-    except ValuesError as error:
-        raise ValuesError(f"{what}: {error}") from None
+    except (ValuesError, UsageError) as error:
+        raise type(error)(f"{what}: {error}") from None
     samples, h_y = len(seen.t), None if seen.y is None else label_entropy(seen.y)
     most = {"i_xt": math.log2(samples), "i_ty": h_y}
-    clipped = {name: within(found[f"{name}_raw"], bound) for name, bound in most.items() if bound is not None}
-    full = saturated(found["i_xt_raw"], samples)
-    return {"n": samples, "h_y": h_y, **found, **clipped, "saturated_t": full}
+    clipped = {
+        name: within(found[f"{name}_raw"], bound)
+        for name, bound in most.items()
+        if bound is not None and f"{name}_raw" in found
+    }
+    return {"n": samples, "h_y": h_y, **found, **clipped, "saturated_t": saturated(found["i_xt_raw"], samples)}
+
+
+def _finite(values: Values) -> bool:
+    """Whether there is neither NaN nor an infinity."""
+    return bool(np.isfinite(values.min()) and np.isfinite(values.max()))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.estimate.density import is_density
 from ibstore.analyze.estimate.entropy import NATS_PER_BIT, CountsOfCounts, saturated, within
-from ibstore.analyze.narrow import nan_refused
+from ibstore.analyze.narrow import DIVERGED, nan_refused
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.tasks import TEXT_COLUMNS, WHOLE, Task
+from ibstore.errors import ValuesError
 from ibstore.store.reader import listed
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def row(counts: Mapping[str, CountsOfCounts], estimator: str = "plugin") -> dict
         if both in counts:
             h_first, h_second, h_both = (found[f"h_{variable}"] for variable in (first, second, both))
             raw = math.fsum((h_first, h_second, -h_both))  # exactly the one where the other is the joint one
-            found |= {f"{information}_raw": raw, information: within(raw, min(h_first, h_second))}
+            classes = [math.log2(counts["y"].distinct)] if second == "y" else []
+            found |= {f"{information}_raw": raw, information: within(raw, min(h_first, h_second, *classes))}
     return found
 
 
@@ -109,13 +111,14 @@ def _stored(
 
     places: dict[tuple[str, ...], float] = {}
     named = [
-        {"part": task.plane_key(estimator), **task.names, "estimator": estimator, "place": place}
+        {"part": key, **task.names, "estimator": estimator, "place": place}
         | {"edges": None if is_density(estimator) else task.edges}
         for task in todo
         for place in [places.setdefault(tuple(task.names.values()), float(len(places)))]
         for estimator in estimators
+        for key in task.estimate_keys(estimator)
     ]
-    keys = {task.plane_key(estimator) for task in todo for estimator in estimators}
+    keys = {str(each["part"]) for each in named}
     found = pl.concat([pl.DataFrame(schema=schema()), *parts.rows("information_plane", keys)])
     if epochs is not None:
         found = found.filter(pl.col("epoch").is_in(list(epochs)))
@@ -233,6 +236,9 @@ def refuse_nan(table: "pl.DataFrame") -> None:
 
     found = table.filter(pl.col("n").is_null())
     if not found.is_empty():
-        run, layer = found.row(0, named=True)["run"], found.row(0, named=True)["layer"]
+        run, layer, estimator = found.select("run", "layer", "estimator").row(0)
         epochs = found.filter(run=run, layer=layer)["epoch"].unique().sort().to_list()
-        raise nan_refused(f"run {run!r}, layer {layer!r}, epoch {listed(epochs)}")
+        what = f"run {run!r}, layer {layer!r}, epoch {listed(epochs)}"
+        if is_density(estimator):
+            raise ValuesError(f"{what} has NaN or an infinity, which {estimator} cannot look at: {DIVERGED}")
+        raise nan_refused(what)

@@ -111,7 +111,8 @@ class Selection:
         compute(self._planned(counting), counting, self.parts, self.budget, self.emit)
         estimates.fill(self.todo, counting, self.parts, self.emit)
         looking = [name for name in estimators if is_density(name)]
-        densities.fill(self.todo, looking, self.parts, self.budget, self.emit)
+        lack = densities.lacking(self.todo, looking, self.epochs, self.parts)
+        densities.fill(lack, self.parts, self.budget, self.emit)
         self._remember(estimators)
         for kind in RESULTS:
             pack_small(self.parts, kind)
@@ -145,9 +146,10 @@ class Selection:
     def explain(self, estimators: Names = "plugin") -> "pl.DataFrame":
         """What `plane` would do, as `Study.explain` describes it."""
         named = named_estimators(estimators)
-        looking = densities.lacking(self.todo, [name for name in named if is_density(name)], self.parts)
+        names = [name for name in named if is_density(name)]
+        looking = densities.lacking(self.todo, names, self.epochs, self.parts)
         if looking:
-            told = ", ".join(dict.fromkeys(name for _, name in looking))
+            told = ", ".join(dict.fromkeys(name for _, name, _ in looking.values()))
             self.emit(Event("notice", detail=f"besides, reduced values are read for {len(looking)} estimates: {told}"))
         return explained(self._planned([name for name in named if not is_density(name)]))
 

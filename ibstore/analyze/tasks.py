@@ -63,10 +63,20 @@ class Task:
         return content_key({"x": self.x_key, "t": self.t_key})
 
     def plane_key(self, estimator: str) -> str:
-        """Content key of what an estimator makes of the counts, or of the reduced values."""
-        if is_density(estimator):
-            return content_key({"estimator": estimator, "x": self.x_values_key, "t": self.t_values_key})
+        """Content key of what an estimator makes of the counts."""
         return content_key({"estimator": estimator, "x": self.x_key, "t": self.t_key})
+
+    def value_key(self, estimator: str, epoch: int) -> str:
+        """Content key of what an estimator that looks at values makes of an epoch."""
+        seen = {"x": self.x_values_key, "t": self.t_values_key, "epoch": epoch}
+        return content_key({"estimator": estimator, **seen})
+
+    def estimate_keys(self, estimator: str) -> dict[str, tuple[int, ...]]:
+        """Content keys of an estimator's parts, and the epochs that each is about."""
+        epochs = tuple(self.segment.record.epochs)
+        if is_density(estimator):
+            return {self.value_key(estimator, epoch): (epoch,) for epoch in epochs}
+        return {self.plane_key(estimator): epochs}
 
     @cached_property
     def t_key(self) -> str:

@@ -5,9 +5,7 @@ A layer is read once for all views of it. What has no room in memory is put into
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,43 +22,43 @@ Rows = NDArray[np.int64]
 
 
 def reduced_epochs(
-    task: Task, recipes: Sequence[Recipe], rows: Rows, budget: Budget
+    task: Task, recipes: Sequence[Recipe], rows: Rows, budget: Budget, asked: Collection[int] | None = None
 ) -> Iterator[tuple[int, dict[View, Values]]]:
-    """Each epoch of a task's segment, with the reduced values (row, unit) by view; as many are read as have room."""
-    epochs, positions = task.segment.record.epochs, range(len(task.segment.record.epochs))
+    """Each epoch of a task's segment that is asked for, with the reduced values (row, unit) by view.
+
+    As many are read at a time as have room.
+    """
+    epochs = task.segment.record.epochs
+    positions = [position for position, epoch in enumerate(epochs) if asked is None or epoch in asked]
     source = layer_source(task, [task.segment], budget.threads)
     size = sum(_bytes(source, recipe, rows) for recipe in _by_view(recipes).values()) // len(epochs)
     at_once = max(1, budget.values // max(1, size))
-    for start in positions[::at_once]:
+    for start in range(0, len(positions), at_once):
         some = positions[start : start + at_once]
-        with read_reduced(
-            layer_source(task, [task.segment], budget.threads, some), recipes, rows, budget.values
-        ) as values:
-            for number, position in enumerate(some):
-                yield epochs[position], {view: own[number] for view, own in values.items()}
+        values = read_reduced(layer_source(task, [task.segment], budget.threads, some), recipes, rows, budget.values)
+        for number, position in enumerate(some):
+            yield epochs[position], {view: own[number] for view, own in values.items()}
 
 
-@contextmanager
-def read_reduced(source: Source, recipes: Sequence[Recipe], rows: Rows, room: int) -> Iterator[dict[View, Values]]:
+def read_reduced(source: Source, recipes: Sequence[Recipe], rows: Rows, room: int) -> dict[View, Values]:
     """Reduced values of some samples, (epoch, row, unit), by view: in memory, or in files where they have no room."""
-    with tempfile.TemporaryDirectory(prefix="ibstore-") as folder:
-        views, values = _by_view(recipes), {}
-        for number, (view, recipe) in enumerate(views.items()):
-            size = _bytes(source, recipe, rows)
-            values[view] = _empty(source, recipe, rows, None if size <= room else Path(folder, str(number)))
-            room -= size if size <= room else 0
+    views, values = _by_view(recipes), {}
+    for view, recipe in views.items():
+        size = _bytes(source, recipe, rows)
+        values[view] = _empty(source, recipe, rows, in_file=size > room)
+        room -= size if size <= room else 0
 
-        def work(epoch: int, start: int, block: Values) -> None:
-            first, last = np.searchsorted(rows, (start, start + block.shape[1]))
-            picked = block[:, rows[first:last] - start]
-            for view, recipe in views.items():
-                reduced = recipe.reduce(picked.reshape(-1, *block.shape[2:]))
-                values[view][epoch : epoch + len(block), first:last] = reduced.reshape(*picked.shape[:2], -1)
+    def work(epoch: int, start: int, block: Values) -> None:
+        first, last = np.searchsorted(rows, (start, start + block.shape[1]))
+        picked = block[:, rows[first:last] - start]
+        for view, recipe in views.items():
+            reduced = recipe.reduce(picked.reshape(-1, *block.shape[2:]))
+            values[view][epoch : epoch + len(block), first:last] = reduced.reshape(*picked.shape[:2], -1)
 
-        if views:
-            for _ in source.passes(work):
-                pass
-        yield values
+    if views:
+        for _ in source.passes(work):
+            pass
+    return values
 
 
 def _by_view(recipes: Sequence[Recipe]) -> dict[View, Recipe]:
@@ -80,6 +78,10 @@ def _bytes(source: Source, recipe: Recipe, rows: Rows) -> int:
     return math.prod(_shape(source, recipe, rows)) * _dtype(source, recipe).itemsize
 
 
-def _empty(source: Source, recipe: Recipe, rows: Rows, path: Path | None) -> Values:
+def _empty(source: Source, recipe: Recipe, rows: Rows, *, in_file: bool) -> Values:
+    """Room for values; a file has no name, so that nothing is left of it however the process ends."""
     shape, dtype = _shape(source, recipe, rows), _dtype(source, recipe)
-    return np.empty(shape, dtype) if path is None else np.memmap(path, dtype, "w+", shape=shape)
+    if not in_file:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile(prefix="ibstore-") as file:
+        return np.memmap(file, dtype, "w+", shape=shape)

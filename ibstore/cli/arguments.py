@@ -31,7 +31,7 @@ EstimatorOption = Annotated[
 ChannelsOption = Annotated[
     str,
     typer.Option(
-        "--channels", help="concat: a layer is one variable; mean: each channel is one, and their mean is told."
+        "--channels", help="concat: a layer is one variable; mean: each channel is one, and the plane has their mean."
     ),
 ]
 BetaOption = Annotated[float, typer.Option("--beta", help="Weight of I(T;Y) in ib = I(X;T) − beta · I(T;Y).")]

@@ -60,6 +60,9 @@ def command(
 
     Example: `ibstore measure lab.zarr 'intervals(level=0.9)' --waist thesis-6.2 --layer out --estimator nsb`
     """  # noqa: D301  (click keeps the lines of a paragraph that begins with a backspace)
+    from ibstore.analyze.measures import find_measure
+
+    find_measure(what)  # told before a store is looked at
     names, known = selected.named()
     with listening(quiet) as emit:
         asked = selected.study().ask(names, known=known, emit=emit, **selected.about())

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ibstore.analyze import Study, densities, plane
+from ibstore.analyze import Study, plane
 from ibstore.analyze.estimate import density
 from ibstore.analyze.estimate.density import DENSITIES, Density, density_name
 from ibstore.analyze.estimate.kde import bounds, variance_from_labels
 from ibstore.analyze.plan import LEAST
-from ibstore.errors import UnknownNameError, UsageError, ValuesError
+from ibstore.errors import IbstoreError, UnknownNameError, UsageError, ValuesError
 
 from .stores import make_run, make_store
 
@@ -175,9 +175,54 @@ def test_an_epoch_with_nan_is_told_and_costs_no_other(tmp_path):
 def test_values_that_an_estimator_refuses_are_named(tmp_path):
     endless = OUT.copy()
     endless[1, 3, 2] = np.inf
-    study = Study(make_store(tmp_path / "lab.zarr", X, Y, layers={"out": endless}))
-    with pytest.raises(ValuesError, match="kde of run 'run0', layer 'out', epoch 1: "):
-        study.analyze("w: *=identity | exact", estimators="kde")
+    study = Study(make_store(tmp_path / "lab.zarr", X, Y, layers={"out": endless}, together=True))
+    for name in ("kde", "ksg"):
+        with pytest.raises(
+            ValuesError, match=f"layer 'out', epoch 1 has NaN or an infinity, which {name} cannot look at"
+        ):
+            study.analyze("w: *=identity | exact", estimators=name)
+        assert study.analyze("w: *=identity | exact", estimators=name, epochs=[0])["n"].to_list() == [N]
+    with pytest.raises(
+        UsageError, match=r"ksg\(k=70\) of run 'run0', layer 'out', epoch 0: k=70 neighbours of 70 samples"
+    ):
+        study.analyze("w: *=identity | exact", estimators="ksg(k=70)", epochs=[0])
+
+
+def test_labels_that_all_differ_leave_the_rest(tmp_path):
+    study = Study(make_store(tmp_path / "lab.zarr", X, np.arange(N), layers={"out": OUT}))
+    found = study.analyze("w: *=identity | exact", estimators="ksg")
+    assert found["i_ty"].null_count() == 2
+    assert found["i_xt"].null_count() == 0
+
+
+def test_only_epochs_that_are_asked_for_are_looked_at(store, shown):
+    study = Study(store)
+    study.analyze(WAIST, estimators="spy", epochs=[1])
+    assert len(shown) == 2
+    assert study.query("SELECT DISTINCT epoch FROM information_plane").rows() == [(1,)]
+    study.analyze(WAIST, estimators="spy")
+    assert len(shown) == 4
+
+
+def test_an_interruption_keeps_what_was_made(store, shown):
+    def interrupted(event):
+        if event.stage == "estimate" and event.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Study(store).analyze(WAIST, estimators="spy", emit=interrupted)
+    made = len(shown)
+    Study(store).analyze(WAIST, estimators="spy")
+    assert len(shown) <= made + 2
+
+
+@pytest.mark.parametrize("estimator", ["ksg(samples=0)", "renyi(samples=0)", "edge"])
+def test_what_an_estimator_would_hold_is_reckoned_before(estimator, monkeypatch, store):
+    monkeypatch.setattr(density, "COPIES", 1 << 40)
+    with pytest.raises(
+        IbstoreError, match=r"70 samples of 8 units take about [\d,]+ MiB beside the values.*give more --memory"
+    ):
+        Study(store).analyze(WAIST, estimators=estimator)
 
 
 def test_splits_are_looked_at_with_their_own_samples(tmp_path, shown):
@@ -280,4 +325,3 @@ def test_nothing_is_left_of_files_that_were_mapped(store, shown, monkeypatch, tm
     before = set(tmp_path.iterdir())
     Study(store, store.parent / "other").analyze(WAIST, estimators="spy")
     assert {path for path in set(tmp_path.iterdir()) - before if path.name.startswith("ibstore-")} == set()
-    assert densities.lacking([], ["spy"], Study(store).parts) == []

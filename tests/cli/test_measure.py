@@ -67,6 +67,17 @@ def test_a_bad_measure_is_told(ibstore: Command, lab: list[str], what: str, said
     assert said in done.err
 
 
+@pytest.mark.parametrize("what", ["correlation", "ranges", "limit"])
+def test_an_estimator_that_would_be_ignored_is_told(ibstore: Command, lab: list[str], what: str) -> None:
+    done = ibstore("measure", lab[0], what, *lab[1:], *WAIST, "--estimator", "nsb")
+    assert (done.code, done.out) == (2, "")
+    assert "this measure takes no estimator, not nsb" in done.err
+
+
+def test_a_wrong_measure_is_told_before_the_store_is_looked_at(ibstore: Command) -> None:
+    assert "did you mean 'null'" in ibstore("measure", "nowhere.zarr", "nul").err
+
+
 def test_a_density_estimator_of_keys_is_told(ibstore: Command, lab: list[str]) -> None:
     done = ibstore("measure", lab[0], "intervals", *lab[1:], *WAIST, "--estimator", "kde")
     assert (done.code, done.out) == (2, "")

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 Values = NDArray[Any]
 Row = dict[str, Any]
 
+COPIES: Final = 6
+"""Copies of a variable in float64 that nearest neighbours, kernels and buckets make at most (measured)."""
+
+COLLISION: Final = 2.0
+"""The α whose entropies need no matrix."""
+
 ALL: Final = 0
 """As ``samples``: every sample."""
 
@@ -55,11 +61,14 @@ class Density:
         How many samples it looks at, chosen by a seeded permutation; 0 is all.
     needs_x
         Whether it looks at the input.
+    bytes
+        About what it holds, from samples and units (the most that a variable has), beside the values themselves.
     """
 
     row: Callable[[Variables], Row]
     samples: int = ALL
     needs_x: bool = False
+    bytes: Callable[[int, int], int] = lambda _samples, _units: 0
 
     def chosen(self, samples: int) -> NDArray[np.int64]:
         """Which of so many samples it looks at, ascending; those of fewer are among those of more."""
@@ -164,9 +173,9 @@ def ksg(k: int = 3, variant: int = 1, samples: int = 4_000) -> Density:
         from ibstore.analyze.estimate import knn
 
         own = {"i_xt_raw": knn.ksg(_known(seen.x), seen.t, k, variant)}
-        return own if seen.y is None else own | {"i_ty_raw": knn.ross(seen.t, seen.y, k)}
+        return own | ({} if seen.y is None or _all_differ(seen.y) else {"i_ty_raw": knn.ross(seen.t, seen.y, k)})
 
-    return Density(row, samples, needs_x=True)
+    return Density(row, samples, needs_x=True, bytes=lambda n, units: COPIES * n * units * 8 + (1 << 26))
 
 
 @density
@@ -177,14 +186,19 @@ def renyi(alpha: float = 1.01, samples: int = 1_000) -> Density:
     _check_samples(samples)
 
     def row(seen: Variables) -> Row:
-        from ibstore.analyze.estimate.renyi import plane
+        from ibstore.analyze.estimate.renyi import plane, spectrum_entropy
 
         labels = np.zeros(len(seen.t), np.int64) if seen.y is None else seen.y
         found = plane(_known(seen.x), seen.t, labels, alpha)
         own = {"h_t": found.h_t, "i_xt_raw": found.i_xt}
-        return own if seen.y is None else own | {"i_ty_raw": found.i_ty}
+        if seen.y is None:
+            return own
+        return own | {"h_y": spectrum_entropy(np.unique(seen.y, return_counts=True)[1], alpha), "i_ty_raw": found.i_ty}
 
-    return Density(row, samples, needs_x=True)
+    def held(n: int, units: int) -> int:
+        return COPIES * n * units * 8 + (1 << 26 if alpha == COLLISION else 4 * n * n * 8)
+
+    return Density(row, samples, needs_x=True, bytes=held)
 
 
 @density
@@ -200,7 +214,7 @@ def edge(seed: int = 0, samples: int = ALL) -> Density:
         own = {"i_xt_raw": edge.edge(_known(seen.x), seen.t, seed)}
         return own if seen.y is None else own | {"i_ty_raw": edge.edge(seen.t, seen.y, seed)}
 
-    return Density(row, samples, needs_x=True)
+    return Density(row, samples, needs_x=True, bytes=lambda n, units: COPIES * n * units * 8 + (1 << 26))
 
 
 def _known(values: Values | None) -> Values:
@@ -212,6 +226,11 @@ def label_entropy(y: NDArray[np.int64]) -> float:
     """Plug-in entropy of labels, in bits."""
     counts = np.unique(np.unique(y, return_counts=True)[1], return_counts=True)
     return CountsOfCounts(*counts).entropy()
+
+
+def _all_differ(y: NDArray[np.int64]) -> bool:
+    """Whether no label is seen twice."""
+    return len(np.unique(y)) == len(y)
 
 
 def _check_samples(samples: int) -> None:

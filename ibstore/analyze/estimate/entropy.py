@@ -38,6 +38,9 @@ ALIASES: Final = {
 }
 """What the field's libraries call them."""
 
+LARGEST: Final = 1e150
+"""Numbers whose squares are float64 too."""
+
 SATURATION: Final = 0.95
 
 NATS_PER_BIT: Final = math.log(2)
@@ -153,8 +156,8 @@ def _number(text: str, name: str, argument: str | None) -> float:
         number = float(argument or "")
     except ValueError:
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise UsageError(f"estimator {text!r}: {name} takes a finite number above 0, as in {name}(0.5)")
+    if not 0 < number <= LARGEST:
+        raise UsageError(f"estimator {text!r}: {name} takes a number above 0 and up to {LARGEST:g}, as in {name}(0.5)")
     return number
 
 

@@ -12,8 +12,11 @@ from ibstore.analyze.estimate.entropy import Counts
 
 Floats = NDArray[np.float64]
 
-COARSE: Final = np.linspace(-60.0, 60.0, 481)
-"""ln β where the posterior's top is looked for first."""
+FAR: Final = 60.0
+"""|ln β| and |ln Kβ| up to which the posterior's top is looked for."""
+
+STEP: Final = 0.25
+"""Of that first look, in ln β."""
 
 DROP: Final = 45.0
 """Where ln of the posterior is so far below its top, nothing of it is left in a float64."""
@@ -46,9 +49,10 @@ class Posterior:
         """Equally spaced v over what matters."""
         from scipy.optimize import minimize_scalar
 
-        coarse = self.log_density(COARSE)
+        grid = np.arange(-FAR - max(0.0, math.log(self.possible)), FAR, STEP)
+        coarse = self.log_density(grid)
         top = int(coarse.argmax())
-        around = COARSE[max(top - 1, 0)], COARSE[min(top + 1, len(COARSE) - 1)]
+        around = grid[max(top - 1, 0)], grid[min(top + 1, len(grid) - 1)]
         found = minimize_scalar(lambda v: -self._at(v), bounds=around, method="bounded", options={"xatol": 1e-3})
         peak, floor = float(found.x), max(-float(found.fun), float(coarse[top])) - DROP
         return np.linspace(self._below(peak, floor, -1), self._below(peak, floor, 1), POINTS)
@@ -59,7 +63,7 @@ class Posterior:
     def _below(self, peak: float, floor: float, direction: int) -> float:
         """Where the density has fallen to ``floor`` on one side of its peak, or just beyond."""
         step = 1e-3
-        while self._at(peak + direction * step) > floor and step < COARSE[-1]:
+        while self._at(peak + direction * step) > floor and step < FAR:
             step *= 1.5
         return peak + direction * step
 

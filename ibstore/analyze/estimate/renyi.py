@@ -32,6 +32,9 @@ Floats = NDArray[np.float64]
 
 ALPHA: Final = 1.01
 
+LIMIT: Final = 1e-6
+"""Nearer to 1 than this, α is 1: what the two differ by is less than what the division loses."""
+
 COLLISION: Final = 2.0
 """The α of which entropies are collision entropies: Σ λ² is Σ Aᵢⱼ²."""
 
@@ -132,7 +135,7 @@ def spectrum_entropy(eigenvalues: NDArray[Any], alpha: float = ALPHA) -> float:
         raise UsageError(f"alpha={alpha}: Rényi's α is a finite number above 0, as in 1.01")
     weights = np.sort(eigenvalues[eigenvalues > len(eigenvalues) * np.finfo(float).eps * eigenvalues.max()])
     logs = np.log(weights / math.fsum(weights.tolist()))
-    if alpha == 1:
+    if abs(alpha - 1) < LIMIT:
         nats = -math.fsum((np.exp(logs) * logs).tolist())
     else:
         nats = float(logsumexp(alpha * logs) - alpha * logsumexp(logs)) / (1 - alpha)

@@ -23,7 +23,8 @@ def numbers(values: NDArray[Any], what: str) -> Floats:
     floats = array.astype(np.float64)
     if not np.isfinite(floats).all():
         raise ValuesError(f"{what} holds NaN or an infinity, which is at no distance; leave those samples out")
-    return floats + 0.0  # no −0.0, whose bytes differ
+    floats += 0.0  # no −0.0, whose bytes differ
+    return floats
 
 
 def standard(values: Floats) -> tuple[Floats, float]:

@@ -33,6 +33,15 @@ class Asked:
                 )
         return self.estimators
 
+    @property
+    def whole(self) -> "Selection":
+        """The selection, of measures that take no estimator."""
+        if self.estimators != ["plugin"]:
+            raise UsageError(
+                f"this measure takes no estimator, not {', '.join(self.estimators)}; leave --estimator out"
+            )
+        return self.selection
+
     def keys(self) -> "Iterator[Keyed]":
         """Keys of every layer and epoch, in the tables' order."""
         return self.selection.keys()
@@ -138,7 +147,7 @@ def correlation(shrinkage: float = 0.0) -> Measure:
     """Total correlation of a layer's units, of their bins and by the Gaussian formula."""
     from ibstore.analyze.measures import dependence
 
-    return lambda asked: dependence.correlation(asked.selection, shrinkage, asked.unit)
+    return lambda asked: dependence.correlation(asked.whole, shrinkage, asked.unit)
 
 
 @measure
@@ -146,7 +155,7 @@ def ranges() -> Measure:
     """What the bins clip, and how many of them are used."""
     from ibstore.analyze.measures import binning
 
-    return lambda asked: binning.ranges(asked.selection)
+    return lambda asked: binning.ranges(asked.whole)
 
 
 @measure
@@ -162,7 +171,7 @@ def limit() -> Measure:
     """The optimal curve of the data as the waist sees it, of all samples and as far as N samples can tell."""
     from ibstore.analyze.measures import limits
 
-    return lambda asked: limits.limit(asked.selection, asked.unit)
+    return lambda asked: limits.limit(asked.whole, asked.unit)
 
 
 @measure
@@ -170,7 +179,7 @@ def gaps() -> Measure:
     """How far layers lie from the optimal curve: complexity and generalization gap."""
     from ibstore.analyze.measures import limits
 
-    return lambda asked: limits.gaps(asked.selection, asked.selection.plane(asked.estimators), asked.unit)
+    return lambda asked: limits.gaps(asked.selection, asked.selection.plane(asked.counting), asked.unit)
 
 
 @measure

@@ -11,6 +11,7 @@ from ibstore.analyze.estimate.bottleneck import Curve, FiniteSample, curve, fini
 from ibstore.analyze.estimate.bounds import classic, input_compression
 from ibstore.analyze.measures.tables import frame
 from ibstore.errors import UsageError
+from ibstore.events import Event
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,30 +55,38 @@ def gaps(selection: "Selection", plane: "pl.DataFrame", unit: str = "bits") -> "
 
     Columns run, split, epoch, layer, channel, waist, estimator, unit, n; i_xt, i_ty; complexity ΔC = I(X;T) − R*(N) and
     generalization ΔG = what N samples promise at best − I(T;Y), R*(N) being where that is (Tishby & Zaslavsky 2015);
-    excess, the I(X;T) beyond what I(T;Y) needs, and missed, the I(T;Y) that I(X;T) could have, on the curve itself.
+    excess, the I(X;T) beyond what I(T;Y) needs, and missed, the I(T;Y) that I(X;T) could have, on the curve itself. A
+    layer may see more of X than the waist of X leaves; where it tells more of Y than that could, excess is null.
     """
     limits = {tuple(found.names.values()): found for found in _limits(selection)}
     rows = []
     for row in plane.drop_nulls(["i_xt", "i_ty"]).iter_rows(named=True):
         own = limits[tuple(row[name] for name in DATA)]
         found = bottleneck.gaps(own.curve, own.finite, row["i_xt"], row["i_ty"])
-        rows.append({**row, "unit": unit, **{name: float(value) for name, value in vars(found).items()}})
+        values = {name: float(value) if np.isfinite(value) else None for name, value in vars(found).items()}
+        rows.append({**row, "unit": unit, **values})
     numbers = ("i_xt", "i_ty", "complexity", "generalization", "excess", "missed")
     return frame(rows, (*ROW, *numbers), numbers, unit)
 
 
 def _limits(selection: "Selection") -> "Iterator[Limit]":
-    """One for each run, split and waist."""
-    for own in selection.one_task_of(*DATA):
+    """One for each run, split and waist; runs of the same data share one curve."""
+    known: dict[str, tuple[Curve, FiniteSample]] = {}
+    every = list(selection.one_task_of(*DATA))
+    for done, own in enumerate(every):
+        selection.emit(Event("optimal curve", done, len(every), own.todo[0].run.name))
         keys = next(own.keys())
         if keys.y is None:
             raise UsageError("the optimal curve needs labels, and the samples have none; leave it")
         joint = keys.joint
         p_xy = np.zeros((joint.counted["x"].distinct, joint.counted["y"].distinct), np.int64)
         np.add.at(p_xy, (joint.codes["x"], joint.codes["y"]), joint.counts)
-        found = curve(p_xy)
+        if own.todo[0].x_key not in known:
+            found = curve(p_xy)
+            known[own.todo[0].x_key] = found, finite_sample(found, len(keys.t), p_xy.shape[1])
         names = {name: str(keys.names[name]) for name in DATA}
-        yield Limit(names, len(keys.t), found, finite_sample(found, len(keys.t), p_xy.shape[1]))
+        yield Limit(names, len(keys.t), *known[own.todo[0].x_key])
+    selection.emit(Event("optimal curve", len(every), len(every)))
 
 
 def betas(plane: "pl.DataFrame", lowest: float, highest: float, count: int) -> "pl.DataFrame":

@@ -50,13 +50,13 @@ def extended(
     ``layers`` are the keys of one layer each, in all runs.
 
     Columns form, runs (K), split, epoch, layer, channel, waist, estimator, unit, n (rows: N, or K·N pooled), h_x, h_y,
-    h_t, h_xt, h_ty, i_xt, i_ty, i_xt_raw, i_ty_raw. Keys mean the same in all networks only where their bins do: a
-    waist with fixed edges, such as uniform, or with as many bins as the value has.
+    h_t, h_xt, h_ty, i_xt, i_ty, i_xt_raw, i_ty_raw. Keys mean the same in all networks only where their bins do: edges
+    must be fixed (uniform, threshold, exact, …).
 
     Raises
     ------
     UsageError
-        When there is no such form, or a layer's runs do not share their samples.
+        When there is no such form, bins are fitted to each network, or runs do not share their samples.
     """
     if form not in FORMS:
         raise UsageError(f"there is no form {form!r}; there are {', '.join(FORMS)}")
@@ -82,6 +82,12 @@ def _together(own: Sequence[Keyed], form: str, estimators: Sequence[str], seed: 
     """Rows of the plane by estimator, of one layer's keys in several runs."""
     import polars as pl
 
+    if len(own) > 1 and own[0].task.edges != "fixed":
+        raise UsageError(
+            f"waist {own[0].task.waist.name!r} fits bins of layer {own[0].task.layer.name!r} to each network, so that "
+            "a key does not mean the same in two of them; take fixed bins, such as "
+            "'w: *=identity | uniform(bins=30, lo=-1, hi=1)'"
+        )
     data = {each.task.split.data for each in own}
     if len(data) > 1:
         told = ", ".join(str(each.names["run"]) for each in own)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from ibstore.analyze.discretize import MOST_BINS
 from ibstore.analyze.grammar import Call, Recipe, parse_recipe
 from ibstore.analyze.waist import Waist
 from ibstore.errors import UsageError, WaistError
@@ -34,13 +35,15 @@ def parse_bins(text: str) -> list[int]:
         else:
             low, high, *step = (int(part) for part in text.split(":"))
             if step:
-                found = list(range(low, high + 1, *step))
+                found = list(range(low, min(high, MOST_BINS) + 1, *step))
             else:
                 found = [low * 2**power for power in range(32) if low * 2**power < high] + [high] * (low <= high)
     except (ValueError, TypeError):
         found = []
-    if not found or min(found) < 1:
-        raise UsageError(f"{text!r} is no numbers of bins; write 2,3,5 or 2:64 (doubling) or 2:10:1 (in steps)")
+    if not found or min(found) < 1 or (":" in text and int(text.split(":")[1]) > MOST_BINS):
+        raise UsageError(
+            f"{text!r} is no numbers of bins; write 2,3,5 or 2:64 (doubling) or 2:10:1 (in steps), to {MOST_BINS:,}"
+        )
     return list(dict.fromkeys(found))
 
 

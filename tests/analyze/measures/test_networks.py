@@ -90,6 +90,14 @@ def test_a_later_epoch_of_some_runs_has_those(tmp_path):
     assert found.select("epoch", "runs").rows() == [(0, 3), (1, 2)]
 
 
+@pytest.mark.parametrize("per", ["epoch", "run"])
+def test_keys_of_bins_that_are_fitted_to_each_network_are_not_mixed(study, per):
+    waist = f"q: out=identity | quantile(bins=3, per={per})"
+    with pytest.raises(UsageError, match="waist 'q' fits bins of layer 'out' to each network"):
+        study.ask(waist, layers="out").measure("extended")
+    assert len(study.ask(waist, layers="out", runs="a").measure("extended")) == 2
+
+
 def test_networks_of_other_samples_are_no_ensemble(tmp_path):
     write(tmp_path / "lab.zarr", ["a"])
     make_store(tmp_path / "lab.zarr", X + 1, Y, layers={"out": out("b")}, run="b")
