@@ -26,7 +26,7 @@ from ibstore.analyze.scan import Source, fit_together
 from ibstore.analyze.sources import layer_source
 from ibstore.analyze.tasks import Task
 from ibstore.analyze.values import Values, reduced_epochs
-from ibstore.errors import ValuesError
+from ibstore.errors import IbstoreError, ValuesError
 
 NO_LEVELS: Final = np.empty((0, 1))
 """Of edges that are given."""
@@ -55,12 +55,25 @@ def binned(task: Task, epochs: Sequence[int] | None, budget: Budget) -> Iterator
         When values cannot be discretized.
     """
     recipe, rows = task.recipe, np.arange(task.split.samples)
+    _refuse_large(task, budget)
     over_run = None
     if recipe.per == "run":
         over_run = _levels(layer_source(task, task.run.segments, budget.threads), recipe, budget)
     for epoch, views in reduced_epochs(task, [recipe], rows, budget):
         if epochs is None or epoch in epochs:
             yield _binned(task, epoch, views[recipe.view], over_run, budget)
+
+
+def _refuse_large(task: Task, budget: Budget) -> None:
+    """Return when bins of all units, and as much again to work on them, have room; IbstoreError where not."""
+    form = layer_source(task, [task.segment], 1).form(task.recipe)
+    bins = form.samples * form.units * (1 if isinstance(task.recipe.discretize, Binning) else form.dtype.itemsize)
+    room = budget.memory - budget.base
+    if 2 * bins > room:
+        raise IbstoreError(
+            f"{task.what}: bins of {form.samples:,} samples and {form.units:,} units take {2 * bins >> 20:,} MiB, and "
+            f"{room >> 20:,} are left; give more --memory, or narrow the layer more"
+        )
 
 
 def _levels(source: Source, recipe: Recipe, budget: Budget) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Codes = NDArray[np.int64]
 
-NAMES: Final = ("run", "split", "epoch", "layer", "channel", "waist")
+NAMES: Final = ("run", "split", "epoch", "layer", "channel", "waist", "edges")
 """What a row is of, in tables."""
 
 
@@ -41,9 +41,8 @@ class Keyed:
 
     @property
     def names(self) -> dict[str, str | int]:
-        """What it is in tables: run, split, epoch, layer, channel, waist."""
-        own: dict[str, str | int] = {**self.task.names, "epoch": self.epoch}
-        return {name: own[name] for name in NAMES}
+        """What it is in tables."""
+        return names_of(self.task, self.epoch)
 
     @cached_property
     def t_codes(self) -> Codes:
@@ -54,6 +53,12 @@ class Keyed:
     def joint(self) -> Joint:
         """X, T and Y together."""
         return joint(self.x, self.t_codes, self.y)
+
+
+def names_of(task: Task, epoch: int) -> dict[str, str | int]:
+    """What a row about a task's layer at an epoch is of: `NAMES`."""
+    own: dict[str, str | int] = {**task.names, "edges": task.edges, "epoch": epoch}
+    return {name: own[name] for name in NAMES}
 
 
 def codes(keys: "pl.Series") -> Codes:

@@ -32,8 +32,8 @@ class Question(Selection):
         check_unit(unit)
         return find_measure(what)(Asked(self, named_estimators(estimators), unit))
 
-    def doctor(self) -> "pl.DataFrame":
+    def doctor(self, estimators: Names = ()) -> "pl.DataFrame":
         """What can be said against each row, as `ibstore.analyze.measures.doctor` describes it."""
         from ibstore.analyze.measures.doctor import doctor
 
-        return doctor(self)
+        return doctor(self, named_estimators(estimators) if estimators else ())

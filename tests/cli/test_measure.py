@@ -106,7 +106,7 @@ def test_a_doctor_speaks_or_gives_a_table(ibstore: Command, lab: list[str], tmp_
     assert {row["verdict"] for row in rows if row["layer"] == "conv1"} == {"no"}
     assert {row["finding"] for row in rows} <= {each.name for each in FINDINGS} | {None}
     ibstore(*asked, "--out", tmp_path / "told.csv")
-    assert (tmp_path / "told.csv").read_text().startswith("run,split,epoch,layer,channel,waist,n,verdict,finding")
+    assert (tmp_path / "told.csv").read_text().startswith("run,split,epoch,layer,channel,waist,edges,n,verdict,finding")
 
 
 def test_channels_in_every_command(ibstore: Command, lab: list[str]) -> None:

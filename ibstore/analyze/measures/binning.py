@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.analyze.binned import Binned, binned
-from ibstore.analyze.keys import NAMES
+from ibstore.analyze.keys import NAMES, names_of
 from ibstore.analyze.measures.tables import frame
 
 if TYPE_CHECKING:
@@ -27,14 +27,13 @@ def ranges(selection: "Selection") -> "pl.DataFrame":
     which have no range); bins_used, the mean over units, and constant, how many units have one bin only.
     """
     measured = ("n", "units", "below", "above", "clipped", "bins_used", "constant")
-    return frame(_rows(selection), (*NAMES, "edges", *measured))
+    return frame(_rows(selection), (*NAMES, *measured))
 
 
 def _rows(selection: "Selection") -> Iterator[dict[str, Any]]:
     for task in selection.todo:
         for found in binned(task, selection.epochs, selection.budget):
-            names: dict[str, Any] = {**task.names, "epoch": found.epoch}
-            yield {**{name: names[name] for name in NAMES}, "edges": task.edges, **_row(found)}
+            yield {**names_of(task, found.epoch), **_row(found)}
 
 
 def _distinct(bins: NDArray[Any]) -> NDArray[np.int64]:

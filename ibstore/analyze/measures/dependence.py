@@ -8,8 +8,9 @@ import numpy as np
 from ibstore.analyze.binned import Binned, binned
 from ibstore.analyze.estimate.correlation import gaussian_total_correlation, total_correlation
 from ibstore.analyze.estimate.joint import QUANTITIES, counts_of, information_between
-from ibstore.analyze.keys import NAMES, Codes, Keyed, codes
+from ibstore.analyze.keys import NAMES, Codes, Keyed, codes, names_of
 from ibstore.analyze.measures.tables import frame
+from ibstore.analyze.plan import Budget
 from ibstore.analyze.tasks import Task
 from ibstore.errors import IbstoreError
 
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 TOLERANCE: Final = 1e-9
 """Bits of rounding."""
 
-PAIR: Final = ("run", "split", "epoch", "waist", "layer", "channel", "other", "other_channel")
+COPIES: Final = 4
+"""Of values, and of their correlations, in float64 (measured)."""
+
+PAIR: Final = ("run", "split", "epoch", "waist", "layer", "channel", "edges", "other", "other_channel", "other_edges")
 
 
 def diagram(keys: Iterable[Keyed], estimators: Sequence[str], unit: str = "bits") -> "pl.DataFrame":
@@ -78,7 +82,9 @@ def _pairs(layers: Sequence[Keyed], estimators: Sequence[str]) -> Iterator[dict[
     coded: list[tuple[Keyed, Codes]] = [(each, codes(each.t)) for each in layers]
     for place, (first, t) in enumerate(coded):
         for second, other in coded[place + 1 :]:
-            names = {**first.names, "other": second.names["layer"], "other_channel": second.names["channel"]}
+            own = second.names
+            other_names = {"other": own["layer"], "other_channel": own["channel"], "other_edges": own["edges"]}
+            names = {**first.names, **other_names}
             for estimator in estimators:
                 h_t, h_other = counts_of(t).entropy(estimator), counts_of(other).entropy(estimator)
                 information = information_between(t, other, estimator)
@@ -89,9 +95,9 @@ def _pairs(layers: Sequence[Keyed], estimators: Sequence[str]) -> Iterator[dict[
 def correlation(selection: "Selection", shrinkage: float = 0.0, unit: str = "bits") -> "pl.DataFrame":
     """Total correlation of the units of each layer: a row a layer and epoch.
 
-    Columns run, split, epoch, layer, channel, waist, unit, n, units; constant, how many units have one value, which the
-    Gaussian formula leaves out; discrete, Σ H(Tᵢ) − H(T) of the bins by the plug-in; gaussian, ½Σ log σᵢᵢ² − ½ log|Σ|
-    of the reduced values, infinite where their correlation matrix is singular; both for each unit that varies.
+    Columns run, split, epoch, layer, channel, waist, edges, unit, n, units; constant, how many units have one bin only;
+    discrete, Σ H(Tᵢ) − H(T) of the bins by the plug-in; gaussian, ½Σ log σᵢᵢ² − ½ log|Σ| of the reduced values,
+    infinite where their correlations are singular, null where values are not finite; both for each unit that varies.
     """
     rows = [row for task in selection.todo for row in _correlations(selection, task, shrinkage)]
     numbers = ("discrete", "gaussian", "discrete_per_unit", "gaussian_per_unit")
@@ -101,14 +107,27 @@ def correlation(selection: "Selection", shrinkage: float = 0.0, unit: str = "bit
 
 def _correlations(selection: "Selection", task: Task, shrinkage: float) -> Iterator[dict[str, Any]]:
     for found in binned(task, selection.epochs, selection.budget):
-        names = {**task.names, "epoch": found.epoch}
-        yield {name: names[name] for name in NAMES} | _correlation(found, shrinkage)
+        _refuse_large(found, f"{task.what}, epoch {found.epoch}", selection.budget)
+        yield {**names_of(task, found.epoch), **_correlation(found, shrinkage)}
+
+
+def _refuse_large(found: Binned, what: str, budget: Budget) -> None:
+    """Return when float64 copies of the values and their correlations have room; IbstoreError where not."""
+    samples, units = found.values.shape
+    needed, room = 8 * units * (COPIES * samples + COPIES * units), budget.memory - budget.base
+    if needed > room:
+        raise IbstoreError(
+            f"{what}: the correlations of {units:,} units in {samples:,} samples take {needed >> 20:,} MiB, and "
+            f"{room >> 20:,} are left; give more --memory, or pool the layer"
+        )
 
 
 def _correlation(found: Binned, shrinkage: float) -> dict[str, Any]:
     samples, units = found.bins.shape
     discrete = total_correlation(found.bins)
+    own: dict[str, Any] = {"n": samples, "units": units, "constant": discrete.constant}
+    own |= {"discrete": discrete.bits, "discrete_per_unit": discrete.per_dimension}
+    if not np.isfinite(found.values).all():  # codes may be of NaN and infinities, a covariance is not
+        return own
     gaussian = gaussian_total_correlation(np.asarray(found.values), shrinkage)
-    own = {"discrete": discrete.bits, "discrete_per_unit": discrete.per_dimension}
-    own |= {"gaussian": gaussian.bits, "gaussian_per_unit": gaussian.per_dimension}
-    return {"n": samples, "units": units, "constant": gaussian.constant, **own}
+    return own | {"gaussian": gaussian.bits, "gaussian_per_unit": gaussian.per_dimension}

@@ -1,8 +1,9 @@
 """Which rows of an information plane can be trusted, in plain words, and what to change."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ibstore.analyze.estimate.density import is_density
 from ibstore.analyze.estimate.joint import information_between
 from ibstore.analyze.estimate.resample import learning_curve, permutation_null
 from ibstore.analyze.keys import NAMES, Keyed
@@ -28,17 +29,18 @@ COLUMNS: Final = (*NAMES, "n", "verdict", "finding", "says", "advice")
 TRUST: Final = {"no": "cannot be trusted", "caution": "with caution", "yes": "can be trusted"}
 
 
-def doctor(selection: "Selection") -> "pl.DataFrame":
+def doctor(selection: "Selection", estimators: Sequence[str] = ()) -> "pl.DataFrame":
     """Findings about each layer and epoch by the plug-in: a row a finding, or one without where there is none.
 
-    Columns run, split, epoch, layer, channel, waist, n; verdict on the layer at that epoch ("no": it cannot be trusted,
+    Of further ``estimators`` it is told which leave their bounds, and which are saturated. Columns run, split, epoch,
+    layer, channel, waist, edges, n; verdict on the layer at that epoch ("no": it cannot be trusted,
     "caution", "yes"); finding, what it says and advice.
     """
     import polars as pl
 
     rows = [
         {**names, "n": evidence["n"], "verdict": _verdict(evidence), **found}
-        for names, evidence in _evidence(selection)
+        for names, evidence in _evidence(selection, dict.fromkeys((*ESTIMATORS, *estimators)))
         for found in _found(evidence)
     ]
     schema = {name: pl.Int64 if name in ("epoch", "n") else pl.String for name in COLUMNS}
@@ -61,11 +63,11 @@ def _verdict(evidence: Evidence) -> str:
     return min(found, key=VERDICTS.index, default=NOTE)
 
 
-def _evidence(selection: "Selection") -> Iterator[tuple[dict[str, Any], Evidence]]:
+def _evidence(selection: "Selection", estimators: Iterable[str]) -> Iterator[tuple[dict[str, Any], Evidence]]:
     """What is known of each layer and epoch."""
     import polars as pl
 
-    plane = selection.plane(ESTIMATORS).filter(pl.col("channel") != "mean")
+    plane = selection.plane(list(estimators)).filter(pl.col("channel") != "mean")
     spread = {_place(row): row for row in ranges(selection).iter_rows(named=True)}
     rows: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
     for row in plane.iter_rows(named=True):
@@ -81,7 +83,7 @@ def _evidence(selection: "Selection") -> Iterator[tuple[dict[str, Any], Evidence
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[name] for name in NAMES)
+    return tuple(row[name] for name in NAMES if name != "edges")  # what looks at values has none
 
 
 def _corrected(by: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -93,8 +95,9 @@ def _corrected(by: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         if row[name] is not None
     ]
     most, whose = max(beyond)
-    corrected = by[CORRECTED]["h_t"]
-    return {"corrected_h_t": corrected, "corrected_by": CORRECTED, "clipped_most": most, "clipped_by": whose}
+    full = [estimator for estimator, row in by.items() if is_density(estimator) and row["saturated"]]
+    own = {"corrected_h_t": by[CORRECTED]["h_t"], "corrected_by": CORRECTED}
+    return own | {"clipped_most": most, "clipped_by": whose, "saturated_by": ", ".join(full)}
 
 
 def _measured(keys: Keyed) -> dict[str, Any]:

@@ -85,6 +85,13 @@ def chance(row: Evidence) -> str | None:
     return f"I(T;Y) = {row['i_ty']:.3f} bits, and {row['null_mean']:.3f} with labels that are permuted"
 
 
+@finding(DOUBT, "take more noise, or more samples, or an estimator of counts under a waist")
+def others_saturated(row: Evidence) -> str | None:
+    """An estimator of values is near log N."""
+    told = row["saturated_by"]
+    return f"I(X;T) by {told} is within 5 % of log N: samples are told apart, and little else is told" if told else None
+
+
 @finding(
     DOUBT, "compare with I(T;Y) less what permuted labels give (`ibstore measure … null`), or narrow the layer more"
 )

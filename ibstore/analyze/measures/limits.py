@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ibstore.analyze.selection import Selection
 
 DATA: Final = ("run", "split", "waist")
-ROW: Final = ("run", "split", "epoch", "layer", "channel", "waist", "estimator", "unit", "n")
+ROW: Final = ("run", "split", "epoch", "layer", "channel", "waist", "edges", "estimator", "unit", "n")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ QUANTITIES: Final = ("h_t", "i_xt", "i_ty", "ib")
 FORMS: Final = ("sampled", "pooled")
 """Each sample's T from one network drawn at random, or from all of them."""
 
-PLACE: Final = ("split", "epoch", "layer", "channel", "waist")
+PLACE: Final = ("split", "epoch", "layer", "channel", "waist", "edges")
 
 
 def over_runs(plane: "pl.DataFrame", level: float = 0.95) -> "pl.DataFrame":

@@ -8,13 +8,13 @@ from ibstore.analyze.plane import UNITS
 if TYPE_CHECKING:
     import polars as pl
 
-WHOLE: Final = frozenset(
-    {"epoch", "n", "runs", "size", "permutations", "units", "constant", "below", "above"},
+WHOLE: Final = ("epoch", "n", "runs", "size", "permutations", "units", "constant", "below", "above")
+TEXTS: Final = (
+    *("run", "split", "layer", "channel", "waist", "edges", "estimator", "quantity", "unit"),
+    *("other", "other_channel", "other_edges", "method", "form"),
 )
-TEXTS: Final = frozenset(
-    {"run", "split", "layer", "channel", "waist", "estimator", "quantity", "unit", "other", "other_channel"}
-    | {"method", "form", "edges"}
-)
+KINDS: Final = {**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(TEXTS, "String"), "saturated": "Boolean"}
+"""Types of columns by polars' names; all others are Float64."""
 
 
 def frame(
@@ -26,6 +26,6 @@ def frame(
     """
     import polars as pl
 
-    schema = {name: pl.Int64 if name in WHOLE else pl.String if name in TEXTS else pl.Float64 for name in columns}
+    schema = {name: getattr(pl, KINDS.get(name, "Float64")) for name in columns}
     found = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
     return found.with_columns(pl.selectors.float().fill_nan(None)).with_columns(pl.col(scaled) * UNITS[unit])

@@ -6,6 +6,7 @@ All of it is made of keys that are counted, and seeded.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ibstore.analyze.estimate.entropy import saturated
 from ibstore.analyze.estimate.joint import Joint
 from ibstore.analyze.estimate.resample import bootstrap, jackknife, learning_curve, permutation_null
 from ibstore.analyze.keys import NAMES, Keyed
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-COLUMNS: Final = (*NAMES, "estimator", "quantity", "unit", "n")
+COLUMNS: Final = (*NAMES, "estimator", "quantity", "unit", "n", "saturated")
 QUANTITIES: Final = ("h_t", "i_xt", "i_ty")
 METHODS: Final = ("jackknife", "bootstrap")
 """Ways to an interval."""
@@ -34,8 +35,9 @@ def intervals(
 ) -> "pl.DataFrame":
     """Intervals of H(T), I(X;T) and I(T;Y): a row an estimator and quantity.
 
-    Columns run, split, epoch, layer, channel, waist, estimator, quantity, unit, n; method, level; value as estimated,
-    bias as the method sees it, error (standard), low and high.
+    Columns run, split, epoch, layer, channel, waist, edges, estimator, quantity, unit, n, saturated; method, level;
+    value as estimated, bias as the method sees it, error (standard), low and high. Where every sample has a pattern of
+    its own, samples that are left out or drawn again tell nothing, and there is no interval.
 
     Raises
     ------
@@ -57,7 +59,10 @@ def intervals(
 
     said = {"method": method, "level": level, "unit": unit}
     numbers = ("value", "bias", "error", "low", "high")
-    rows = ({**row, **said} for row in _rows(keys, estimators, found))
+    nothing = dict.fromkeys(("bias", "error", "low", "high"))
+    rows = (
+        {**row, **said, **(nothing if row["distinct"] == row["n"] else {})} for row in _rows(keys, estimators, found)
+    )
     return frame(rows, (*COLUMNS, "method", "level", *numbers), numbers, unit)
 
 
@@ -71,8 +76,8 @@ def null(
 ) -> "pl.DataFrame":
     """I(T;Y) beside what it is where labels are permuted, so that T tells nothing of them: a row an estimator.
 
-    Columns run, split, epoch, layer, channel, waist, estimator, quantity (i_ty), unit, n; permutations, level; value;
-    null_mean, null_std and null_high (at ``level``) of the permutations; p_value.
+    Columns run, split, epoch, layer, channel, waist, edges, estimator, quantity (i_ty), unit, n, saturated;
+    permutations, level; value; null_mean, null_std and null_high (at ``level``) of the permutations; p_value.
 
     Raises
     ------
@@ -87,7 +92,7 @@ def null(
             raise UsageError("a permutation null of I(T;Y) needs labels, and the samples have none; ask for intervals")
         chance = permutation_null(each.t_codes, each.y, estimator, permutations, level, seed)
         values = dict(zip(numbers, (chance.value, chance.mean, chance.std, chance.quantile), strict=True))
-        return {**each.names, "estimator": estimator, "n": len(each.t), "p_value": chance.p_value, **values, **said}
+        return {**_facts(each), "estimator": estimator, "p_value": chance.p_value, **values, **said}
 
     rows = (of(each, estimator) for each in keys for estimator in estimators)
     return frame(rows, (*COLUMNS, "permutations", "level", *numbers, "p_value"), numbers, unit)
@@ -103,9 +108,9 @@ def convergence(
 ) -> "pl.DataFrame":
     """H(T), I(X;T) and I(T;Y) of parts of the samples: a row an estimator, quantity and size.
 
-    Columns run, split, epoch, layer, channel, waist, estimator, quantity, unit, n; size of a part; mean and std over
-    the parts; and, the same at every size, change (from the last size but one to the last) and limit, where the
-    estimate would end with samples without end, as a hint.
+    Columns run, split, epoch, layer, channel, waist, edges, estimator, quantity, unit, n, saturated; size of a part;
+    mean and std over the parts; and, the same at every size, change (from the last size but one to the last) and limit,
+    where the estimate would end with samples without end, as a hint.
     """
 
     def found(joint: Joint, estimator: str, own: Sequence[str]) -> Iterator[Row]:
@@ -127,4 +132,10 @@ def _rows(
         own = [name for name in QUANTITIES if name in each.joint.quantities]
         for estimator in estimators:
             for row in found(each.joint, estimator, own):
-                yield {**each.names, "estimator": estimator, "n": len(each.t), **row}
+                yield {**_facts(each), "estimator": estimator, **row}
+
+
+def _facts(keys: Keyed) -> Row:
+    """What a row is of, N, and whether H(T) is near its ceiling, where nothing is to be learnt of it."""
+    t = keys.joint.counted["t"]
+    return {**keys.names, "n": t.samples, "distinct": t.distinct, "saturated": saturated(t.entropy(), t.samples)}

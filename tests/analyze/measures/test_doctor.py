@@ -32,6 +32,7 @@ SOUND = {
     "dpi_ty": None,
     "clipped_most": 0.0,
     "clipped_by": "",
+    "saturated_by": "",
     "clipped": 0.01,
     "edges": "run",
     "epochs": 10,
@@ -42,6 +43,7 @@ AFFLICTED = {
     "constant": {"distinct_t": 1, "h_t": 0.0, "i_tt": 0.0, "corrected_h_t": 0.0},
     "chance": {"p_value": 0.3, "null_mean": 1.49},
     "mostly_chance": {"null_mean": 0.9},
+    "others_saturated": {"saturated_by": "kde"},
     "few_samples": {"n": 50},
     "unseen": {"coverage_t": 0.7, "singletons_t": 30},
     "estimators_differ": {"corrected_h_t": 4.9},
@@ -149,6 +151,13 @@ def test_channels_are_examined_one_by_one(tmp_path):
     assert set(table["channel"]) == {"0", "1"}
     assert "constant" in table.filter(channel="1")["finding"].to_list()
     assert "conv, channel 1: cannot be trusted at epoch 0" in words(table)
+
+
+def test_further_estimators_are_examined(study):
+    found = study.ask(WAIST, layers="noise", epochs=[0]).doctor("kde(variance=0.001)")
+    [row] = found.filter(finding="others_saturated").rows(named=True)
+    assert "I(X;T) by kde(variance=0.001) is within 5 % of log N" in row["says"]
+    assert "others_saturated" not in study.ask(WAIST, layers="noise", epochs=[0]).doctor()["finding"].to_list()
 
 
 def test_it_says_the_same_again(study):

@@ -11,10 +11,11 @@ from ibstore.analyze.estimate.entropy import NATS_PER_BIT
 from ibstore.analyze.estimate.joint import joint
 from ibstore.analyze.estimate.resample import bootstrap, jackknife, learning_curve, permutation_null
 from ibstore.errors import UnknownNameError, UsageError
+from tests.analyze.stores import make_store, numbered
 
 from .stores import EPOCHS, RUNS, WAIST, N, X, Y, patterns, write
 
-NAMES = ["run", "split", "epoch", "layer", "channel", "waist", "estimator"]
+NAMES = ["run", "split", "epoch", "layer", "channel", "waist", "edges", "estimator"]
 
 
 def codes(values):
@@ -30,7 +31,7 @@ def test_intervals_are_the_bootstrap_s_and_the_jackknife_s(asked, estimator):
     boot = asked.measure("intervals(method=bootstrap, resamples=20, level=0.8, seed=3)", estimator)
     knife = asked.measure("intervals", estimator)
     assert len(boot) == len(knife) == len(RUNS) * 2 * EPOCHS * 3
-    assert boot.columns[:7] == NAMES
+    assert boot.columns[:8] == NAMES
     for row, other in zip(boot.rows(named=True)[::5], knife.rows(named=True)[::5], strict=True):
         own = by_hand(row)
         found = bootstrap(own, estimator, [row["quantity"]], 20, 0.8, 3)[row["quantity"]]
@@ -92,6 +93,15 @@ def test_nats_are_bits_times_ln_2(asked):
     assert nats["unit"].unique().to_list() == ["nats"]
     np.testing.assert_allclose(nats["value"], bits["value"] * math.log(2), rtol=1e-15)
     assert nats["p_value"].equals(bits["p_value"])
+
+
+def test_where_every_sample_has_a_pattern_of_its_own_there_is_no_interval(tmp_path):
+    path = make_store(tmp_path / "lab.zarr", numbered(N, 2), Y, layers={"t": numbered(N, 1)[None]})
+    rows = Study(path).ask("e: *=identity | exact").measure("intervals")
+    assert rows["saturated"].all()
+    assert rows["value"].null_count() == 0
+    for name in ("bias", "error", "low", "high"):
+        assert rows[name].null_count() == len(rows)
 
 
 def test_without_labels_nothing_is_told_of_them(tmp_path):
