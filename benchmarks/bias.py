@@ -25,6 +25,7 @@ DRAWN = ("plugin", "miller_madow", "jackknife", "grassberger", "chao_shen", "cha
 SIZES = [round(10 ** (exponent / 2)) for exponent in range(4, 11)]
 TOLD = (100, 1_000, 10_000)
 DRAWS = 20
+TIMES = 10
 
 Probabilities = NDArray[np.float64]
 
@@ -78,8 +79,13 @@ def table(found: dict[str, dict[int, dict[str, NDArray[np.float64]]]]) -> str:
     lines = ["| N = | " + " | ".join(heads) + " |", "| --- |" + " ---: |" * len(heads)]
     for each in ESTIMATORS:
         cells = [found[name][samples][each] for name in found for samples in TOLD]
-        lines.append(f"| `{each}` | " + " | ".join(f"{cell.mean():+.2f} ± {cell.std():.2f}" for cell in cells) + " |")
+        lines.append(f"| `{each}` | " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines)
+
+
+def _cell(errors: NDArray[np.float64]) -> str:
+    """Mean and deviation; a dash where there are none, as of `ansb` without coincidences."""
+    return f"{errors.mean():+.2f} ± {errors.std():.2f}" if np.isfinite(errors).all() else "–"
 
 
 def draw(found: dict[str, dict[int, dict[str, NDArray[np.float64]]]]) -> None:
@@ -107,7 +113,7 @@ def costs() -> str:
     random = np.random.default_rng(0)
     counts = counts_of_counts(np.unique(random.integers(170_000, size=60_000), return_counts=True)[1])
     seconds = {each: min(_timed(each, counts) for _ in range(5)) for each in ESTIMATORS}
-    rows = [f"| `{each}` | {1e6 * s:,.0f} µs | {s / seconds['plugin']:.1f} |" for each, s in seconds.items()]
+    rows = [f"| `{each}` | {1e6 * s:,.1f} µs | {s / seconds['plugin']:.1f} |" for each, s in seconds.items()]
     head = f"{counts.samples:,} samples, {counts.distinct:,} keys; {machine()}\n"
     return "\n".join([head, "| estimator | time | × plugin |", "| --- | ---: | ---: |", *rows])
 
@@ -115,8 +121,9 @@ def costs() -> str:
 def _timed(estimator: str, counts: CountsOfCounts) -> float:
     function = find_estimator(estimator)
     start = time.perf_counter()
-    value = function(counts.multiplicity, counts.keys, counts.samples)
-    seconds = time.perf_counter() - start
+    for _ in range(TIMES):
+        value = function(counts.multiplicity, counts.keys, counts.samples)
+    seconds = (time.perf_counter() - start) / TIMES
     assert math.isfinite(value)
     return seconds
 

@@ -26,6 +26,9 @@ PLANNED = (
     *("fit_bytes", "key_bytes", "kept_bytes", "threads", "peak_bytes"),
 )
 LONG = ("waist", "layer", "epoch", "variable", "entropy", "distinct", "singletons", "coverage", "saturated")
+BARS = ("i_xt_low", "i_xt_high", "i_ty_low", "i_ty_high", "variance")
+"""Shown where an estimator has error bars."""
+
 BRIEF = ("waist", "layer", "epoch", "h_x", "h_t", "i_xt", "i_ty", "ib", "distinct_t", "saturated")
 
 
@@ -65,7 +68,9 @@ def command(
     shows the columns that people look at; the other formats have all of them. Without --waist: thesis-6.2.
     With --estimator entropies are corrected for their bias: plugin (as it is), miller_madow, grassberger, chao_shen,
     chao_wang_jost, shrink, jackknife, nsb, ansb, bonachela, zhang, good_turing, jeffreys, laplace, perks, minimax,
-    bayes(0.5) (or another alpha), nsb(1000) (as many possible keys). docs/estimators.md says which to take.
+    bayes(0.5) (or another alpha), nsb(1000) (as many possible keys). Others look at the reduced values, not at bins:
+    kde (noise chosen by the labels, or kde(variance=0.1)), ksg(k=3, variant=1), renyi(alpha=1.01), edge(seed=0); each
+    takes samples=… too. docs/estimators.md says which to take.
     With --explain the plan is printed, a row for each reading of a layer's segment, which serves all waists at once.
     With --follow a store that is being written is looked at again and again, and rows are added as epochs are
     committed (in a file of --out the whole table each time).
@@ -90,7 +95,9 @@ def command(
             _write_growing(study.follow(question, selected.run), form, out, *columns)
             return
         table = question()
-    write(table, form, out, *columns)
+    brief, context = columns
+    bars = BARS if not long and table["variance"].drop_nulls().len() else ()
+    write(table, form, out, (*brief, *bars), context)
 
 
 def _write_growing(
