@@ -218,7 +218,7 @@ def test_an_interruption_keeps_what_was_made(store, shown):
 
 @pytest.mark.parametrize("estimator", ["ksg(samples=0)", "renyi(samples=0)", "edge"])
 def test_what_an_estimator_would_hold_is_reckoned_before(estimator, monkeypatch, store):
-    monkeypatch.setattr(density, "COPIES", 1 << 40)
+    monkeypatch.setattr(density, "COPIES", dict.fromkeys(density.COPIES, 1 << 40))
     with pytest.raises(
         IbstoreError, match=r"70 samples of 8 units take about [\d,]+ MiB beside the values.*give more --memory"
     ):

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 Values = NDArray[Any]
 Row = dict[str, Any]
 
-COPIES: Final = 6
-"""Copies of a variable in float64 that nearest neighbours, kernels and buckets make at most (measured)."""
+COPIES: Final = {"ksg": 4, "renyi": 2, "edge": 2}
+"""Copies of a variable in float64 that an estimator makes at most (measured)."""
+
+WORK: Final = 1 << 26
+"""Bytes of blocks that are worked on."""
 
 COLLISION: Final = 2.0
 """The α whose entropies need no matrix."""
@@ -175,7 +178,7 @@ def ksg(k: int = 3, variant: int = 1, samples: int = 4_000) -> Density:
         own = {"i_xt_raw": knn.ksg(_known(seen.x), seen.t, k, variant)}
         return own | ({} if seen.y is None or _all_differ(seen.y) else {"i_ty_raw": knn.ross(seen.t, seen.y, k)})
 
-    return Density(row, samples, needs_x=True, bytes=lambda n, units: COPIES * n * units * 8 + (1 << 26))
+    return Density(row, samples, needs_x=True, bytes=lambda n, units: COPIES["ksg"] * n * units * 8 + WORK)
 
 
 @density
@@ -196,7 +199,7 @@ def renyi(alpha: float = 1.01, samples: int = 1_000) -> Density:
         return own | {"h_y": spectrum_entropy(np.unique(seen.y, return_counts=True)[1], alpha), "i_ty_raw": found.i_ty}
 
     def held(n: int, units: int) -> int:
-        return COPIES * n * units * 8 + (1 << 26 if alpha == COLLISION else 4 * n * n * 8)
+        return COPIES["renyi"] * n * units * 8 + (WORK if alpha == COLLISION else 4 * n * n * 8)
 
     return Density(row, samples, needs_x=True, bytes=held)
 
@@ -214,7 +217,7 @@ def edge(seed: int = 0, samples: int = ALL) -> Density:
         own = {"i_xt_raw": edge.edge(_known(seen.x), seen.t, seed)}
         return own if seen.y is None else own | {"i_ty_raw": edge.edge(seen.t, seen.y, seed)}
 
-    return Density(row, samples, needs_x=True, bytes=lambda n, units: COPIES * n * units * 8 + (1 << 26))
+    return Density(row, samples, needs_x=True, bytes=lambda n, units: COPIES["edge"] * n * units * 8 + WORK)
 
 
 def _known(values: Values | None) -> Values:
