@@ -65,14 +65,15 @@ def binned(task: Task, epochs: Sequence[int] | None, budget: Budget) -> Iterator
 
 
 def _refuse_large(task: Task, budget: Budget) -> None:
-    """Return when bins of all units, and as much again to work on them, have room; IbstoreError where not."""
+    """Return when bins and edges of all units, and as much again to work on them, have room; IbstoreError where not."""
     form = layer_source(task, [task.segment], 1).form(task.recipe)
     bins = form.samples * form.units * (1 if isinstance(task.recipe.discretize, Binning) else form.dtype.itemsize)
-    room = budget.memory - budget.base
-    if 2 * bins > room:
+    edges = 8 * form.units * (task.recipe.discretize.bins + 1) if isinstance(task.recipe.discretize, Binning) else 0
+    needed, room = 2 * (bins + edges) + form.bytes, budget.memory - budget.base
+    if needed > room:
         raise IbstoreError(
-            f"{task.what}: bins of {form.samples:,} samples and {form.units:,} units take {2 * bins >> 20:,} MiB, and "
-            f"{room >> 20:,} are left; give more --memory, or narrow the layer more"
+            f"{task.what}: values and bins of {form.samples:,} samples and {form.units:,} units take {needed >> 20:,} "
+            f"MiB, and {room >> 20:,} are left; give more --memory, or narrow the layer more"
         )
 
 

@@ -24,6 +24,9 @@ DROP: Final = 45.0
 POINTS: Final = 400
 """Of the trapezoid rule, which converges geometrically on a smooth peak."""
 
+FINEST: Final = 0.1
+"""Distance of two points where the peak is wide: many possible keys that all differ leave ln K of it."""
+
 BLOCK: Final = 1 << 20
 """Numbers made at a time."""
 
@@ -55,7 +58,8 @@ class Posterior:
         around = grid[max(top - 1, 0)], grid[min(top + 1, len(grid) - 1)]
         found = minimize_scalar(lambda v: -self._at(v), bounds=around, method="bounded", options={"xatol": 1e-3})
         peak, floor = float(found.x), max(-float(found.fun), float(coarse[top])) - DROP
-        return np.linspace(self._below(peak, floor, -1), self._below(peak, floor, 1), POINTS)
+        low, high = self._below(peak, floor, -1), self._below(peak, floor, 1)
+        return np.linspace(low, high, max(POINTS, math.ceil((high - low) / FINEST)))
 
     def _at(self, v: float) -> float:
         return float(self.log_density(np.array([v]))[0])
@@ -63,7 +67,7 @@ class Posterior:
     def _below(self, peak: float, floor: float, direction: int) -> float:
         """Where the density has fallen to ``floor`` on one side of its peak, or just beyond."""
         step = 1e-3
-        while self._at(peak + direction * step) > floor and step < FAR:
+        while self._at(peak + direction * step) > floor and step < FAR + math.log(self.possible):
             step *= 1.5
         return peak + direction * step
 

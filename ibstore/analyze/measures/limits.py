@@ -101,7 +101,9 @@ def betas(plane: "pl.DataFrame", lowest: float, highest: float, count: int) -> "
         )
     asked = np.geomspace(lowest, highest, count)
     rows: list[dict[str, Any]] = []
-    for _, own in plane.drop_nulls(["i_xt", "i_ty"]).group_by(*DATA, "estimator", maintain_order=True):
+    for _, own in (
+        plane.drop_nulls(["i_xt", "i_ty"]).drop_nans(["i_xt", "i_ty"]).group_by(*DATA, "estimator", maintain_order=True)
+    ):
         found = functional(own["i_xt"].to_numpy(), own["i_ty"].to_numpy(), asked)
         for at, best in enumerate(found.best.tolist()):
             rows.append({**own.row(best, named=True), "beta": asked[at], "functional": found.value[at, best]})

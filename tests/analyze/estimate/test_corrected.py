@@ -178,6 +178,13 @@ def test_nsb_of_however_many_keys_is_that_of_very_many(possible):
     assert seen.entropy(f"nsb({possible})") == pytest.approx(1.488182080945402, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("samples", "possible", "expected"), [(2, 1e60, 100.6), (50, 1e100, 172.0), (400, 1e150, 258.1)]
+)
+def test_nsb_of_keys_that_all_differ_among_very_many(samples, possible, expected):
+    assert counted([1] * samples).entropy(f"nsb({possible})") == pytest.approx(expected, abs=0.06)
+
+
 def test_nsb_takes_as_many_keys_as_chao_expects():
     counts = counted([1, 1, 1, 1, 2, 2, 7])
     possible = corrected.chao_keys(counts.multiplicity, counts.keys, counts.samples)
