@@ -26,7 +26,7 @@ from ibstore.analyze.scan import Source, fit_together
 from ibstore.analyze.sources import layer_source
 from ibstore.analyze.tasks import Task
 from ibstore.analyze.values import Values, reduced_epochs
-from ibstore.errors import IbstoreError, ValuesError
+from ibstore.errors import ValuesError
 
 NO_LEVELS: Final = np.empty((0, 1))
 """Of edges that are given."""
@@ -59,9 +59,8 @@ def binned(task: Task, epochs: Sequence[int] | None, budget: Budget) -> Iterator
     over_run = None
     if recipe.per == "run":
         over_run = _levels(layer_source(task, task.run.segments, budget.threads), recipe, budget)
-    for epoch, views in reduced_epochs(task, [recipe], rows, budget):
-        if epochs is None or epoch in epochs:
-            yield _binned(task, epoch, views[recipe.view], over_run, budget)
+    for epoch, views in reduced_epochs(task, [recipe], rows, budget, epochs):
+        yield _binned(task, epoch, views[recipe.view], over_run, budget)
 
 
 def _refuse_large(task: Task, budget: Budget) -> None:
@@ -69,12 +68,12 @@ def _refuse_large(task: Task, budget: Budget) -> None:
     form = layer_source(task, [task.segment], 1).form(task.recipe)
     bins = form.samples * form.units * (1 if isinstance(task.recipe.discretize, Binning) else form.dtype.itemsize)
     edges = 8 * form.units * (task.recipe.discretize.bins + 1) if isinstance(task.recipe.discretize, Binning) else 0
-    needed, room = 2 * (bins + edges) + form.bytes, budget.memory - budget.base
-    if needed > room:
-        raise IbstoreError(
-            f"{task.what}: values and bins of {form.samples:,} samples and {form.units:,} units take {needed >> 20:,} "
-            f"MiB, and {room >> 20:,} are left; give more --memory, or narrow the layer more"
-        )
+    budget.check_room(
+        f"{task.what}: bins of {form.samples:,} samples and {form.units:,} units",
+        2 * (bins + edges),
+        "narrow the layer more",
+        taken=form.bytes,
+    )
 
 
 def _levels(source: Source, recipe: Recipe, budget: Budget) -> NDArray[np.float64]:

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from ibstore.analyze import estimates
-from ibstore.analyze.estimate.density import Density, Row, Variables, find_density, label_entropy
+from ibstore.analyze.estimate.density import Density, Row, Variables, find_density
 from ibstore.analyze.estimate.entropy import saturated, within
+from ibstore.analyze.estimate.joint import counts_of
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget
 from ibstore.analyze.plane import part
 from ibstore.analyze.sources import input_source
 from ibstore.analyze.tasks import Task
 from ibstore.analyze.values import Rows, Values, read_reduced, reduced_epochs
-from ibstore.errors import IbstoreError, UsageError, ValuesError
+from ibstore.errors import UsageError, ValuesError
 from ibstore.events import Emit, Event
-from ibstore.store.format.probe import integer_labels
 
 Lack = tuple[Task, str, int]
 """A task, the name of an estimator, and an epoch of which it lacks what that estimator makes."""
@@ -55,36 +55,37 @@ def fill(lack: Mapping[str, Lack], parts: Parts, budget: Budget, emit: Emit) -> 
 
 def _estimated(lack: Mapping[str, Lack], budget: Budget) -> Iterator[tuple[str, Lack, Row | None]]:
     """Rows of what is lacking of one segment's layer, epoch by epoch; None where values are not finite."""
-    task = next(iter(lack.values()))[0]
+    task, samples = next(iter(lack.values()))[0], next(iter(lack.values()))[0].split.samples
     estimators = {name: find_density(name) for _, name, _ in lack.values()}
-    samples = task.split.samples
-    rows = max((each.chosen(samples) for each in estimators.values()), key=len)
-    labels = task.run.probe(task.split).labels()
-    y = None if labels is None else integer_labels(labels)[rows]
+    chosen = {name: estimator.chosen(samples) for name, estimator in estimators.items()}
+    rows = max(chosen.values(), key=len)
+    places = {name: _among(rows, own) for name, own in chosen.items()}
+    classes, device = task.run.probe(task.split).classes(), budget.find_device()
     inputs = [each.waist.x for each, name, _ in lack.values() if estimators[name].needs_x]
     x = read_reduced(input_source(task, budget.threads), inputs, rows, budget.values)
-    epochs = {epoch for *_, epoch in lack.values()}
-    for epoch, t in reduced_epochs(task, [each.recipe for each, *_ in lack.values()], rows, budget, epochs):
-        for key, (each, name, _) in ((key, own) for key, own in lack.items() if own[2] == epoch):
-            estimator, what = estimators[name], f"{name} of {each.what}, epoch {epoch}"
-            own = _among(rows, estimator.chosen(samples))
-            seen_x = x[each.waist.x.view][0, own] if estimator.needs_x else None
-            values = t[each.recipe.view][own]
+    by_epoch: dict[int, dict[str, Lack]] = {}
+    for key, own in lack.items():
+        by_epoch.setdefault(own[2], {})[key] = own
+    for epoch, t in reduced_epochs(task, [each.recipe for each, *_ in lack.values()], rows, budget, by_epoch):
+        for key, (each, name, _) in by_epoch[epoch].items():
+            estimator, place, what = estimators[name], places[name], f"{name} of {each.what}, epoch {epoch}"
+            seen_x = x[each.waist.x.view][0, place] if estimator.needs_x else None
+            values = t[each.recipe.view][place]
             _refuse_large(estimator, values, seen_x, budget, what)
-            labelled = None if y is None else y[own]
-            seen = Variables(seen_x, values, labelled, budget.threads, budget.values, budget.find_device())
+            y = None if classes is None else classes[chosen[name]]
+            seen = Variables(seen_x, values, y, budget.threads, budget.values, device)
             yield key, (each, name, epoch), _row(estimator, seen, what)
 
 
 def _refuse_large(estimator: Density, t: Values, x: Values | None, budget: Budget, what: str) -> None:
     """Return when what the estimator holds beside the values has room; IbstoreError before it is spent."""
     units = max(t.shape[1], 0 if x is None else x.shape[1])
-    needed, room = estimator.bytes(len(t), units), budget.memory - budget.base - min(t.nbytes, budget.values)
-    if needed > room:
-        raise IbstoreError(
-            f"{what}: {len(t):,} samples of {units:,} units take about {needed >> 20:,} MiB beside the values, and "
-            f"{max(0, room) >> 20:,} MiB are left; look at fewer (samples=… in its name), or give more --memory"
-        )
+    budget.check_room(
+        f"{what}: {len(t):,} samples of {units:,} units",
+        estimator.bytes(len(t), units),
+        "look at fewer (samples=… in its name)",
+        taken=min(t.nbytes, budget.values),
+    )
 
 
 def _among(rows: Rows, chosen: Rows) -> slice | Rows:
@@ -100,7 +101,7 @@ def _row(estimator: Density, seen: Variables, what: str) -> Row | None:
         found = estimator.row(seen)
     except (ValuesError, UsageError) as error:
         raise type(error)(f"{what}: {error}") from None
-    samples, h_y = len(seen.t), None if seen.y is None else label_entropy(seen.y)
+    samples, h_y = len(seen.t), None if seen.y is None else counts_of(seen.y).entropy()
     most = {"i_xt": math.log2(samples), "i_ty": h_y}
     clipped = {
         name: within(found[f"{name}_raw"], bound)

@@ -18,7 +18,6 @@ from ibstore.analyze.sources import input_source, layer_source
 from ibstore.analyze.tasks import Task
 from ibstore.errors import ValuesError
 from ibstore.events import Emit, Event
-from ibstore.store.format.probe import integer_labels
 from ibstore.store.reader import listed
 
 if TYPE_CHECKING:
@@ -146,8 +145,7 @@ class _Engine:
         """Give the counter a probe set: samples, labels, and the input under every recipe that a waist has for it."""
         self.settle()
         probe, names = task.run.probe(task.split), self._inputs[task.split.data]
-        labels = probe.labels()
-        self._counter.begin(probe.samples(), None if labels is None else integer_labels(labels))
+        self._counter.begin(probe.samples(), probe.classes())
         source = input_source(task, self._budget.threads)
         keys = {each.waist.x: each.x_key for each in self._tasks if each.split.data == task.split.data}
         there = {recipe for recipe, key in keys.items() if key in self._kept}

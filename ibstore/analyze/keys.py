@@ -18,7 +18,6 @@ from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget, plan
 from ibstore.analyze.tasks import Task
 from ibstore.events import Emit
-from ibstore.store.format.probe import integer_labels
 
 if TYPE_CHECKING:
     import polars as pl
@@ -112,5 +111,5 @@ def _rows(parts: Parts, key: str) -> "pl.DataFrame":
 
 def _labels(task: Task) -> Codes | None:
     probe = task.run.probe(task.split)
-    labels = probe.labels()
-    return None if labels is None else integer_labels(labels)[np.argsort(probe.samples(), kind="stable")]
+    classes = probe.classes()
+    return None if classes is None else classes[np.argsort(probe.samples(), kind="stable")]

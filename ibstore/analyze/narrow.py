@@ -141,7 +141,7 @@ def _coder(coding: Coding, dtype: np.dtype[Any]) -> Look:
 
 def _binner(bins: int, edges: Edges, form: Form, device: "Device | None") -> Look:
     bits = bits_for(bins)
-    per_unit = round_up(_spread(edges, form.units), comparable(np.empty(0, form.dtype)).dtype)
+    per_unit = _per_unit(edges, form)
 
     def look(block: NDArray[Any], _: int) -> Packed:
         values = comparable(block)
@@ -156,9 +156,7 @@ def bins_of(recipe: Recipe, form: Form, edges: Edges | None, values: NDArray[Any
     if isinstance(recipe.discretize, Coding):
         return recipe.discretize.code(np.ascontiguousarray(values))
     assert edges is not None, "a binning has edges"
-    comparable_values = comparable(values)
-    per_unit = round_up(_spread(edges, form.units), comparable_values.dtype)
-    return _bins(comparable_values, per_unit, bits_for(recipe.discretize.bins))
+    return _bins(comparable(values), _per_unit(edges, form), bits_for(recipe.discretize.bins))
 
 
 def beyond(recipe: Recipe, form: Form, levels: NDArray[np.float64], values: NDArray[Any]) -> tuple[int, int]:
@@ -177,6 +175,11 @@ def _bins(values: NDArray[Any], edges: NDArray[Any], bits: int) -> NDArray[Any]:
     codes = np.zeros(values.shape, np.uint8 if bits <= 8 else np.uint32)  # noqa: PLR2004  (a byte)
     count_edges(values, edges, codes)
     return codes
+
+
+def _per_unit(edges: Edges, form: Form) -> NDArray[Any]:
+    """Edges as numbers that values are compared with, (edge, unit)."""
+    return round_up(_spread(edges, form.units), comparable(np.empty(0, form.dtype)).dtype)
 
 
 def _spread(edges: Edges, units: int) -> Edges:

@@ -19,7 +19,7 @@ from ibstore.analyze.grammar import Recipe, View
 from ibstore.analyze.narrow import Form, is_fitted
 from ibstore.analyze.scan import reduced_form
 from ibstore.analyze.tasks import Task
-from ibstore.errors import UsageError
+from ibstore.errors import IbstoreError, UsageError
 from ibstore.store.committed import TURN_BYTES
 
 if TYPE_CHECKING:
@@ -102,6 +102,15 @@ class Budget:
     def values(self) -> int:
         """Share of values that are looked at as they are, and as much again to work on them."""
         return (self.memory - self.base) // 3
+
+    def check_room(self, what: str, needed: int, advice: str, taken: int = 0) -> None:
+        """Return when so many bytes have room beside what is taken; IbstoreError, with what to do, before they are."""
+        room = max(0, self.memory - self.base - taken)
+        if needed > room:
+            raise IbstoreError(
+                f"{what} take about {needed >> 20:,} MiB beside the values, and {room >> 20:,} MiB are left; {advice}, "
+                "or give more --memory"
+            )
 
     def find_device(self) -> "Device | None":
         """The device, where it is another than the CPU."""

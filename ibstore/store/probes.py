@@ -53,6 +53,13 @@ class ProbeReader:
         """Labels, (sample,), or None where the probe set has none."""
         return self._array("y").whole() if self.has_labels else None
 
+    def classes(self) -> "NDArray[np.int64] | None":
+        """Labels as int64, (sample,), or None where there are none; ValuesError where one is no integer."""
+        from ibstore.store.format.probe import integer_labels
+
+        labels = self.labels()
+        return None if labels is None else integer_labels(labels)
+
     def samples(self) -> "NDArray[np.int64]":
         """Sample ids, (sample,)."""
         return self._array("sample").whole()

@@ -78,8 +78,9 @@ def test_a_wrong_measure_is_told_before_the_store_is_looked_at(ibstore: Command)
     assert "did you mean 'null'" in ibstore("measure", "nowhere.zarr", "nul").err
 
 
-def test_a_density_estimator_of_keys_is_told(ibstore: Command, lab: list[str]) -> None:
-    done = ibstore("measure", lab[0], "intervals", *lab[1:], *WAIST, "--estimator", "kde")
+@pytest.mark.parametrize("what", ["intervals", "null", "convergence", "diagram", "between", "extended", "gaps"])
+def test_a_density_estimator_of_keys_is_told(ibstore: Command, lab: list[str], what: str) -> None:
+    done = ibstore("measure", lab[0], what, *lab[1:], *WAIST, "--estimator", "kde")
     assert (done.code, done.out) == (2, "")
     assert "this measure is made of counts, and kde looks at values" in done.err
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ibstore.analyze.estimate.entropy import plugin
+from ibstore.analyze.estimate.joint import of_counts
 from ibstore.errors import UsageError, ValuesError
 
 Floats = NDArray[np.float64]
@@ -63,8 +63,8 @@ def total_correlation(codes: NDArray[np.integer[Any]], joint_entropy: float | No
     """
     if codes.ndim != 2 or not len(codes) or codes.dtype.kind not in "iub":  # noqa: PLR2004
         raise ValuesError(f"codes are {codes.dtype} {codes.shape}; give integers, (sample, unit), of a sample at least")
-    marginal = [_entropy(_counts(codes[:, unit])) for unit in range(codes.shape[1])]
-    joint = _entropy(_row_counts(codes)) if joint_entropy is None else joint_entropy
+    marginal = [of_counts(_counts(codes[:, unit])).entropy() for unit in range(codes.shape[1])]
+    joint = of_counts(_row_counts(codes)).entropy() if joint_entropy is None else joint_entropy
     constant = sum(entropy == 0 for entropy in marginal)
     return TotalCorrelation(math.fsum([*marginal, -joint]), len(marginal) - constant, constant)
 
@@ -100,12 +100,6 @@ def gaussian_total_correlation(values: NDArray[np.floating[Any]], shrinkage: flo
     units = varying.shape[1]
     bits = math.inf if len(values) <= units and not shrinkage else _log_determinant(varying, shrinkage)
     return TotalCorrelation(bits, units, values.shape[1] - units)
-
-
-def _entropy(counts: NDArray[np.int64]) -> float:
-    """Plug-in, of how often each key was seen."""
-    multiplicity, keys = np.unique(counts, return_counts=True)
-    return plugin(multiplicity, keys, int(counts.sum()))
 
 
 def _counts(codes: NDArray[np.integer[Any]]) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ibstore.analyze.estimate.entropy import CountsOfCounts
+from ibstore.analyze.estimate.joint import counts_of
 from ibstore.analyze.grammar import Call, parse_call
 from ibstore.errors import UsageError
 
@@ -158,7 +158,7 @@ def kde(variance: float | str = "labels", samples: int = 10_000) -> Density:
         own |= {"i_xt_raw": found.i_xt.upper, "i_xt_low": found.i_xt.lower, "i_xt_high": found.i_xt.upper}
         if found.i_ty is not None and found.h_t_given_y is not None:
             low, high = sorted(found.i_ty)
-            h_ty = label_entropy(_known(seen.y)) + found.h_t_given_y.upper
+            h_ty = counts_of(_known(seen.y)).entropy() + found.h_t_given_y.upper
             own |= {"h_ty": h_ty, "i_ty_raw": found.i_ty.upper, "i_ty_low": low, "i_ty_high": high}
         return own
 
@@ -223,12 +223,6 @@ def edge(seed: int = 0, samples: int = ALL) -> Density:
 def _known(values: Values | None) -> Values:
     assert values is not None, "an estimator is given what it needs"
     return values
-
-
-def label_entropy(y: NDArray[np.int64]) -> float:
-    """Plug-in entropy of labels, in bits."""
-    counts = np.unique(np.unique(y, return_counts=True)[1], return_counts=True)
-    return CountsOfCounts(*counts).entropy()
 
 
 def _all_differ(y: NDArray[np.int64]) -> bool:

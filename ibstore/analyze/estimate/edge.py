@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ibstore.analyze.estimate.entropy import CountsOfCounts
+from ibstore.analyze.estimate.joint import counts_of
 from ibstore.analyze.estimate.variables import code, numbers, standard
 from ibstore.errors import UsageError
 
@@ -124,8 +124,8 @@ def information(a: Integers, b: Integers, estimator: str = "plugin") -> float:
     >>> information(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0]))
     1.0
     """
-    single = _entropy(a, estimator) + _entropy(b, estimator)
-    return single - _entropy(_pairs(a, b), estimator)
+    h_a, h_b, h_both = (counts_of(keys).entropy(estimator) for keys in (a, b, _pairs(a, b)))
+    return h_a + h_b - h_both
 
 
 def _side(values: NDArray[Any], what: str, seed: int) -> Floats | Integers:
@@ -168,9 +168,3 @@ def _group(cells: Floats) -> Integers:
     whole = np.ascontiguousarray(cells + 0.0)  # no −0.0, whose bytes differ
     _, number = np.unique(whole.view(f"V{whole.itemsize * whole.shape[1]}")[:, 0], return_inverse=True)
     return number.astype(np.int64)
-
-
-def _entropy(keys: Integers, estimator: str) -> float:
-    """Of keys, (sample,), by an estimator of counts of counts."""
-    multiplicity, how_many = np.unique(np.unique(keys, return_counts=True)[1], return_counts=True)
-    return CountsOfCounts(multiplicity, how_many).entropy(estimator)

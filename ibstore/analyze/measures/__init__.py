@@ -118,7 +118,7 @@ def extended(form: str = "pooled", seed: int = 0) -> Measure:
     return lambda asked: networks.extended(
         (own.keys() for own in asked.selection.by("split", "waist", "layer", "channel")),
         form,
-        asked.estimators,
+        asked.counting,
         seed,
         asked.unit,
     )

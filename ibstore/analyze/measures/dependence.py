@@ -114,12 +114,8 @@ def _correlations(selection: "Selection", task: Task, shrinkage: float) -> Itera
 def _refuse_large(found: Binned, what: str, budget: Budget) -> None:
     """Return when float64 copies of the values and their correlations have room; IbstoreError where not."""
     samples, units = found.values.shape
-    needed, room = 8 * units * (COPIES * samples + COPIES * units), budget.memory - budget.base
-    if needed > room:
-        raise IbstoreError(
-            f"{what}: the correlations of {units:,} units in {samples:,} samples take {needed >> 20:,} MiB, and "
-            f"{room >> 20:,} are left; give more --memory, or pool the layer"
-        )
+    needed = 8 * COPIES * units * (samples + units)
+    budget.check_room(f"{what}: the correlations of {units:,} units in {samples:,} samples", needed, "pool the layer")
 
 
 def _correlation(found: Binned, shrinkage: float) -> dict[str, Any]:

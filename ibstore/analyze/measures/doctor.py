@@ -39,7 +39,7 @@ def doctor(selection: "Selection", estimators: Sequence[str] = ()) -> "pl.DataFr
     import polars as pl
 
     rows = [
-        {**names, "n": evidence["n"], "verdict": _verdict(evidence), **found}
+        {**names, "n": evidence["n"], **found}
         for names, evidence in _evidence(selection, dict.fromkeys((*ESTIMATORS, *estimators)))
         for found in _found(evidence)
     ]
@@ -48,19 +48,13 @@ def doctor(selection: "Selection", estimators: Sequence[str] = ()) -> "pl.DataFr
 
 
 def _found(evidence: Evidence) -> list[dict[str, str | None]]:
-    found: list[dict[str, str | None]] = [
-        {"finding": each.name, "says": says, "advice": each.advice}
-        for each in FINDINGS
-        for says in [each.check(evidence)]
-        if says is not None
-    ]
-    return found or [{"finding": None, "says": None, "advice": None}]
-
-
-def _verdict(evidence: Evidence) -> str:
-    """The gravest of what is found."""
-    found = [each.verdict for each in FINDINGS if each.check(evidence) is not None]
-    return min(found, key=VERDICTS.index, default=NOTE)
+    """What is found, each with the verdict on the whole: the gravest of them."""
+    checked = [(each, each.check(evidence)) for each in FINDINGS]
+    found = [(each, says) for each, says in checked if says is not None]
+    verdict = min((each.verdict for each, _ in found), key=VERDICTS.index, default=NOTE)
+    if not found:
+        return [{"verdict": verdict, "finding": None, "says": None, "advice": None}]
+    return [{"verdict": verdict, "finding": each.name, "says": says, "advice": each.advice} for each, says in found]
 
 
 def _evidence(selection: "Selection", estimators: Iterable[str]) -> Iterator[tuple[dict[str, Any], Evidence]]:

@@ -78,10 +78,10 @@ def _limits(selection: "Selection") -> "Iterator[Limit]":
         keys = next(own.keys())
         if keys.y is None:
             raise UsageError("the optimal curve needs labels, and the samples have none; leave it")
-        joint = keys.joint
-        p_xy = np.zeros((joint.counted["x"].distinct, joint.counted["y"].distinct), np.int64)
-        np.add.at(p_xy, (joint.codes["x"], joint.codes["y"]), joint.counts)
         if own.todo[0].x_key not in known:
+            joint = keys.joint
+            p_xy = np.zeros((joint.counted["x"].distinct, joint.counted["y"].distinct), np.int64)
+            np.add.at(p_xy, (joint.codes["x"], joint.codes["y"]), joint.counts)
             found = curve(p_xy)
             known[own.todo[0].x_key] = found, finite_sample(found, len(keys.t), p_xy.shape[1])
         names = {name: str(keys.names[name]) for name in DATA}

@@ -30,21 +30,24 @@ def parse_bins(text: str) -> list[int]:
     ([2, 4, 8, 16, 20], [2, 5, 8], [5, 3])
     """
     try:
-        if ":" not in text:
-            found = [int(part) for part in text.split(",")]
-        else:
-            low, high, *step = (int(part) for part in text.split(":"))
-            if step:
-                found = list(range(low, min(high, MOST_BINS) + 1, *step))
-            else:
-                found = [low * 2**power for power in range(32) if low * 2**power < high] + [high] * (low <= high)
-    except (ValueError, TypeError):
+        numbers = [int(part) for part in text.split(":" if ":" in text else ",")]
+        found = _range(*numbers) if ":" in text else numbers
+    except (ValueError, TypeError):  # no number; more or fewer than two or three of them
         found = []
-    if not found or min(found) < 1 or (":" in text and int(text.split(":")[1]) > MOST_BINS):
+    if not found or min(found) < 1:
         raise UsageError(
             f"{text!r} is no numbers of bins; write 2,3,5 or 2:64 (doubling) or 2:10:1 (in steps), to {MOST_BINS:,}"
         )
     return list(dict.fromkeys(found))
+
+
+def _range(low: int, high: int, step: int | None = None) -> list[int]:
+    """From one to the other in steps, or by doubling; nothing where that cannot be."""
+    if not 1 <= low <= high <= MOST_BINS:
+        return []
+    if step is not None:
+        return list(range(low, high + 1, step))
+    return [low * 2**power for power in range(MOST_BINS.bit_length()) if low * 2**power < high] + [high]
 
 
 def with_bins(waist: Waist, bins: int) -> Waist:

@@ -12,7 +12,6 @@ import polars as pl
 from ibstore.analyze.parts import unreadable
 from ibstore.analyze.sql.sandbox import pattern, quoted
 from ibstore.store import Run
-from ibstore.store.format.probe import integer_labels
 from ibstore.store.format.schema import Metrics
 
 if TYPE_CHECKING:
@@ -186,8 +185,7 @@ def _samples(runs: Sequence[Run]) -> pl.DataFrame:
     for run in runs:
         for split in run.manifest.splits:
             probe = run.probe(split)
-            ids, labels = probe.samples(), probe.labels()
-            known = None if labels is None else integer_labels(labels)
-            frame = pl.DataFrame({"sample": ids, "label": known}, schema_overrides={"label": pl.Int64})
+            columns = {"sample": probe.samples(), "label": probe.classes()}
+            frame = pl.DataFrame(columns, schema_overrides={"label": pl.Int64})
             frames.append(frame.select(run=pl.lit(run.name), split=pl.lit(split.name), sample="sample", label="label"))
     return pl.concat(frames)
