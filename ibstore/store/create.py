@@ -17,6 +17,7 @@ from ibstore.store.format.probe import ProbeSet
 from ibstore.store.format.schema import FORMAT, dump_files, file_info, group, group_attributes, load_files
 from ibstore.store.places import RECORD, Storage, open_storage
 from ibstore.store.places.disk import PARTIAL
+from ibstore.store.probes import TARGET
 from ibstore.store.segment import ArrayWriter, GroupFiles
 
 _GROUPS: Final[Mapping[str, Mapping[str, int]]] = {"data": {}, "runs": {}, "": {"ibstore_format": FORMAT}}
@@ -124,6 +125,8 @@ def _write_arrays(files: GroupFiles, probe: ProbeSet) -> None:
     files.put_all("sample", coordinate("sample", probe.sample))
     if probe.y is not None:
         files.put_all("y", coordinate("sample", np.asarray(probe.y)))
+    for name, values in sorted(probe.targets.items()):
+        files.put_all(f"{TARGET}{name}", coordinate("sample", values))
 
 
 def _check_probe_set(storage: Storage, key: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.store.committed import CommittedArray, Result
 from ibstore.store.format.schema import Files
@@ -11,6 +11,9 @@ from ibstore.store.places import Storage
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+TARGET: Final = "target_"
+"""How arrays of targets are called, before their own names."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class ProbeReader:
 
         labels = self.labels()
         return None if labels is None else integer_labels(labels)
+
+    def targets(self) -> "dict[str, NDArray[np.float64]]":
+        """What else is known of the samples, (sample,) by name; empty where nothing is."""
+        nodes = sorted({path.partition("/")[0] for path in self.committed if path.startswith(TARGET)})
+        return {node.removeprefix(TARGET): self._array(node).whole() for node in nodes}
 
     def samples(self) -> "NDArray[np.int64]":
         """Sample ids, (sample,)."""

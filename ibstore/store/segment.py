@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ibstore.errors import StoreError
 from ibstore.store.format.layout import Layout, plan, shard_budget
 from ibstore.store.format.schema import (
+    Dynamics,
     FileInfo,
     LayerInfo,
     Manifest,
@@ -216,8 +217,12 @@ class SegmentWriter:
             )
         writer.append(rows)
 
-    def commit(self, steps: Sequence[int | None] = (), metrics: Sequence[Metrics] = ()) -> SegmentRecord:
+    def commit(
+        self, steps: Sequence[int | None] = (), metrics: Sequence[Metrics] = (), dynamics: Sequence[Dynamics] = ()
+    ) -> SegmentRecord:
         """Make the epochs exist: everything durable first, the record last.
+
+        ``steps``, ``metrics`` and ``dynamics`` have one entry an epoch, or none at all.
 
         Raises
         ------
@@ -232,7 +237,11 @@ class SegmentWriter:
                 )
         unknown = [None] * len(self.epochs)
         record = SegmentRecord(
-            self.epochs, tuple(steps or unknown), tuple(metrics or [{}] * len(unknown)), self._files.written
+            self.epochs,
+            tuple(steps or unknown),
+            tuple(metrics or [{}] * len(unknown)),
+            self._files.written,
+            tuple(dynamics),
         )
         storage, key = self._files.storage, self._files.key
         storage.sync(key)

@@ -45,13 +45,15 @@ MANIFESTS = st.builds(
 )
 METRICS = st.dictionaries(TEXTS, st.dictionaries(TEXTS, st.floats()))
 FILES = st.dictionaries(TEXTS, st.builds(FileInfo, SIZES, TEXTS))
-EPOCHS = st.tuples(st.integers(0, 10**10), st.none() | SIZES, METRICS)
+QUANTITIES = st.dictionaries(TEXTS, st.none() | st.floats(), max_size=2)
+DYNAMICS = st.dictionaries(TEXTS, st.dictionaries(TEXTS, QUANTITIES, max_size=2), max_size=2)
+EPOCHS = st.tuples(st.integers(0, 10**10), st.none() | SIZES, METRICS, DYNAMICS)
 
 
 @st.composite
 def records(draw):
-    epochs, steps, metrics = zip(*draw(st.lists(EPOCHS, min_size=1, max_size=3)), strict=True)
-    return SegmentRecord(epochs, steps, metrics, draw(FILES))
+    epochs, steps, metrics, dynamics = zip(*draw(st.lists(EPOCHS, min_size=1, max_size=3)), strict=True)
+    return SegmentRecord(epochs, steps, metrics, draw(FILES), dynamics)
 
 
 def strict(text):
@@ -82,7 +84,7 @@ def test_a_manifest_comes_back(manifest):
 @given(records())
 def test_a_record_comes_back_with_nan_and_the_infinities(record):
     found = SegmentRecord.load(through_json(record.dump()))
-    assert same(found.metrics, record.metrics)
+    assert same((found.metrics, found.dynamics), (record.metrics, record.dynamics))
     assert (found.epochs, found.steps, found.files) == (record.epochs, record.steps, record.files)
 
 
@@ -97,6 +99,19 @@ def test_numbers_that_json_lacks_are_words():
     metrics = {"train": {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1}}
     document = SegmentRecord((0,), (None,), (metrics,), {}).dump()
     assert document["metrics"] == [{"train": {"a": "NaN", "b": "Infinity", "c": "-Infinity", "d": 1.0}}]
+
+
+def test_dynamics_have_the_same_words_and_null_where_there_is_no_number():
+    dynamics = {"epoch": {"fc1": {"snr": None, "gradient_mean": math.nan, "batches": 1}}}
+    document = SegmentRecord((0, 1), (None, None), ({}, {}), {}, ({}, dynamics)).dump()
+    assert document["dynamics"] == [{}, {"epoch": {"fc1": {"snr": None, "gradient_mean": "NaN", "batches": 1.0}}}]
+
+
+def test_a_record_without_dynamics_is_what_it_was_before_there_were_any():
+    record = SegmentRecord((0, 1), (None, None), ({}, {}), {})
+    assert list(record.dump()) == ["epochs", "steps", "metrics", "files"]
+    assert SegmentRecord.load(record.dump()) == record
+    assert record.dynamics == ({}, {})
 
 
 def test_a_manifest_finds_layers_and_splits_by_name():
@@ -132,6 +147,11 @@ def test_what_an_earlier_ibstore_did_not_say_is_as_by_default():
 def test_a_record_whose_parts_do_not_go_together_is_none(epochs, steps, metrics):
     with pytest.raises(ValueError, match="epoch"):
         SegmentRecord(epochs, steps, metrics, {})
+
+
+def test_dynamics_of_fewer_epochs_than_there_are_are_refused():
+    with pytest.raises(ValueError, match="a step, metrics and dynamics for each"):
+        SegmentRecord((0, 1), (None, None), ({}, {}), {}, ({},))
 
 
 def test_a_group_is_what_zarr_takes_for_one():

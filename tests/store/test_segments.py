@@ -11,6 +11,7 @@ from ibstore.errors import DamagedError, StoreError, UsageError
 from ibstore.store import Encoding, Store
 from ibstore.store.format.layout import CHUNK_BYTES
 from ibstore.store.places.disk import Disk
+from ibstore.store.upkeep.verify import verify
 
 from . import stores
 
@@ -74,6 +75,17 @@ def test_without_words_steps_are_unknown_and_metrics_none(tmp_path):
         record = stores.fill(writer.segment(*EPOCHS), VALUES, 0, 1, 2).commit()
     assert record.steps == (None, None, None)
     assert record.metrics == ({}, {}, {})
+
+
+def test_dynamics_come_back_and_neither_xarray_nor_the_other_values_see_them(tmp_path):
+    dynamics = [{}, {"epoch": {"conv": {"gradient_mean": 0.25, "snr": None}}}, {"fixed": {"conv": {"snr": np.inf}}}]
+    with stores.open_writer(tmp_path / "lab.zarr", VALUES) as writer:
+        record = stores.fill(writer.segment(*EPOCHS), VALUES, 0, 1, 2).commit(STEPS, METRICS, dynamics)
+    (segment,) = Store.open(tmp_path / "lab.zarr").run("run0").segments
+    assert segment.record == record
+    assert segment.record.dynamics == tuple(dynamics)
+    assert_values(tmp_path / "lab.zarr")
+    assert verify(tmp_path / "lab.zarr").ok
 
 
 def test_xarray_opens_many_epochs_by_their_number(tmp_path):

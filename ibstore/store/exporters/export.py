@@ -19,6 +19,7 @@ from ibstore.store.format.names import EPOCH_DIGITS, segment_name
 from ibstore.store.format.schema import LayerInfo, SegmentRecord, SplitInfo
 from ibstore.store.places import local_path, open_storage
 from ibstore.store.places.disk import PARTIAL, put_file
+from ibstore.store.probes import TARGET
 from ibstore.store.reader import Run, Store
 
 INPUTS: Final = "inputs"
@@ -42,8 +43,9 @@ def export_run(
 ) -> list[Path]:
     """Write a run's activations as files, one an epoch, and return their paths, the manifest's last.
 
-    ``inputs.npz`` holds sample ids, labels and inputs: ``sample``, ``y``, ``x``; ``epoch_0000000003.npz`` holds
-    ``sample``, ``y`` and each layer under its name, (sample, …). In Parquet the labels' column is ``label``.
+    ``inputs.npz`` holds sample ids, labels, targets and inputs: ``sample``, ``y``, ``target_<name>``, ``x``;
+    ``epoch_0000000003.npz`` holds ``sample``, ``y`` and each layer under its name, (sample, …). In Parquet the labels'
+    column is ``label``.
     ``manifest.json``, written last, holds the run's manifest, steps and metrics. A file is there whole or not at all,
     and a block of a layer is in memory at a time.
 
@@ -88,7 +90,7 @@ def export_run(
     paths = [folder / name for name in (f"{INPUTS}.{form}", *noted.files, MANIFEST)]
     coordinates = _coordinates(found, part, "label" if form == "parquet" else "y", infos)
     _make_room(paths, force)
-    _write(paths[0], form, [*coordinates, _inputs(found, part)])
+    _write(paths[0], form, [*coordinates, *_inputs(found, part)])
     for done, (path, epoch) in enumerate(zip(paths[1:-1], numbers, strict=True), 1):
         _write(path, form, [*coordinates, *(_layer(found, part, info, epoch) for info in infos)])
         emit(Event("export", done, len(numbers), f"epoch {epoch}"))
@@ -165,10 +167,12 @@ def _coordinates(run: Run, split: SplitInfo, label: str, layers: tuple[LayerInfo
     return found
 
 
-def _inputs(run: Run, split: SplitInfo) -> Column:
+def _inputs(run: Run, split: SplitInfo) -> list[Column]:
+    """Targets, where there are some, and inputs."""
     probe = run.probe(split)
     shape, dtype = probe.x_form()
-    return Column("x", (split.samples, *shape), dtype, probe.x_blocks)
+    targets = [column(f"{TARGET}{name}", values) for name, values in probe.targets().items()]
+    return [*targets, Column("x", (split.samples, *shape), dtype, probe.x_blocks)]
 
 
 def _layer(run: Run, split: SplitInfo, layer: LayerInfo, epoch: int) -> Column:

@@ -25,6 +25,10 @@ DIGEST_CHARACTERS: Final = 32
 Metrics = Mapping[str, Mapping[str, float]]
 """Scalars by split, then by name: ``{"train": {"loss": 0.1}, "test": {"loss": 0.2}}``."""
 
+Dynamics = Mapping[str, Mapping[str, Mapping[str, float | None]]]
+"""What training did since the capture point before, by variant, layer and quantity; None where there is none:
+``{"epoch": {"fc1": {"gradient_mean": 0.2, "snr": None}}}``."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
@@ -148,17 +152,21 @@ def load_files(document: Mapping[str, Any]) -> dict[str, FileInfo]:
 class SegmentRecord:
     """A segment's commit record: consecutive epochs of a run, their scalars, and every file with its sum.
 
-    ``steps`` are the optimizer's step counts beside the epochs, None where unknown.
+    ``steps`` are the optimizer's step counts beside the epochs, None where unknown; ``dynamics`` are empty at epochs
+    that have none, and stand in the JSON only where an epoch has some.
     """
 
     epochs: tuple[int, ...]
     steps: tuple[int | None, ...]
     metrics: tuple[Metrics, ...]
     files: Files
+    dynamics: tuple[Dynamics, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.epochs or not len(self.epochs) == len(self.steps) == len(self.metrics):
-            raise ValueError("a segment has one epoch at least, and a step and metrics for each")
+        if not self.dynamics:
+            object.__setattr__(self, "dynamics", ({},) * len(self.epochs))
+        if not self.epochs or {len(self.steps), len(self.metrics), len(self.dynamics)} != {len(self.epochs)}:
+            raise ValueError("a segment has one epoch at least, and a step, metrics and dynamics for each")
         if not all(isinstance(epoch, int) and epoch >= 0 for epoch in self.epochs):
             raise ValueError("an epoch is an integer from 0")
 
@@ -168,12 +176,15 @@ class SegmentRecord:
 
     def dump(self) -> dict[str, Any]:
         """JSON form: the attributes of the segment's group."""
-        return {
+        document = {
             "epochs": list(self.epochs),
             "steps": list(self.steps),
             "metrics": [_dump_metrics(metrics) for metrics in self.metrics],
             "files": dump_files(self.files),
         }
+        if any(self.dynamics):
+            document["dynamics"] = [_dump_dynamics(dynamics) for dynamics in self.dynamics]
+        return document
 
     @classmethod
     def load(cls, document: Mapping[str, Any]) -> Self:
@@ -183,6 +194,7 @@ class SegmentRecord:
             steps=tuple(document["steps"]),
             metrics=tuple(_load_metrics(metrics) for metrics in document["metrics"]),
             files=load_files(document["files"]),
+            dynamics=tuple(_load_dynamics(dynamics) for dynamics in document.get("dynamics", ())),
         )
 
 
@@ -228,10 +240,24 @@ def _checksum(attributes: Mapping[str, Any]) -> str:
     return file_info(canonical.encode()).sha256
 
 
-def _dump_metrics(metrics: Metrics) -> dict[str, dict[str, float | str]]:
+def _dump_dynamics(dynamics: Dynamics) -> dict[str, dict[str, dict[str, float | str | None]]]:
+    return {variant: _dump_metrics(layers) for variant, layers in dynamics.items()}
+
+
+def _load_dynamics(document: Mapping[str, Any]) -> dict[str, dict[str, dict[str, float | None]]]:
+    return {
+        variant: {
+            layer: {name: None if value is None else float(value) for name, value in quantities.items()}
+            for layer, quantities in layers.items()
+        }
+        for variant, layers in document.items()
+    }
+
+
+def _dump_metrics(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | str | None]]:
     """JSON has no NaN and no infinity: they are written as words, as Zarr does for fill values."""
     return {
-        split: {name: _dump_float(float(value)) for name, value in scalars.items()}
+        split: {name: None if value is None else _dump_float(float(value)) for name, value in scalars.items()}
         for split, scalars in metrics.items()
     }
 

@@ -10,9 +10,10 @@ from ibstore.errors import SourceError
 from ibstore.store.importers.files import READERS, Arrays, npy_file
 from ibstore.store.importers.names import epoch_of, layer_and_epoch_of
 from ibstore.store.importers.source import INPUTS, Array, Epoch, Source, in_natural_order, numbered, reading
+from ibstore.store.probes import TARGET
 
 INPUTS_FILE: Final = "inputs"
-"""Name of the file beside the epochs that has ``x``, ``y`` and ``sample``."""
+"""Name of the file beside the epochs that has ``x``, ``y``, ``sample`` and targets."""
 
 
 @contextmanager
@@ -61,7 +62,10 @@ def _gathered(where: str, files: dict[str, Path]) -> Epoch:
 
 
 def inputs_beside(path: Path) -> dict[str, Array]:
-    """``x``, ``y`` and ``sample`` of a folder: of its file ``inputs.npz`` or ``.safetensors``, or ``x.npy``, …."""
+    """``x``, ``y``, ``sample`` of a folder: of its file ``inputs.npz`` or ``.safetensors``, or ``x.npy``, ….
+
+    In that file there may be targets, too, each as ``target_<name>``.
+    """
     if not path.is_dir():
         return {}
     found: dict[str, Array] = {}
@@ -70,7 +74,8 @@ def inputs_beside(path: Path) -> dict[str, Array]:
             found |= npy_file(path / f"{name}.npy")
     for suffix, read in READERS.items():
         if suffix != ".npy" and (path / f"{INPUTS_FILE}{suffix}").exists():
-            found |= {name: array for name, array in read(path / f"{INPUTS_FILE}{suffix}").items() if name in INPUTS}
+            beside = read(path / f"{INPUTS_FILE}{suffix}")
+            found |= {name: array for name, array in beside.items() if name in INPUTS or name.startswith(TARGET)}
     return found
 
 

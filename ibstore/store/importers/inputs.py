@@ -1,4 +1,4 @@
-"""The samples of an import: inputs, labels and ids, from files of their own, beside the epochs or within them."""
+"""The samples of an import: inputs, labels, ids and targets, from files of their own, beside or within the epochs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from ibstore.store.format.probe import ProbeSet
 from ibstore.store.importers.expected import Expected
 from ibstore.store.importers.files import one_array
 from ibstore.store.importers.source import INPUTS, Array, Epoch, Source
+from ibstore.store.probes import TARGET
 
 NO_INPUTS: Final = "no inputs were given: X is the sample's number; give them with --x FILE"
 
@@ -23,7 +24,8 @@ def probe_set(source: Source, first: Epoch, expected: Expected, given: Mapping[s
     Raises
     ------
     SourceError
-        When there are no samples, their counts differ, a label is no integer or an id stands twice.
+        When there are no samples, their counts differ, a label is no integer, an id stands twice or a target is no
+        finite number.
     """
     found = _found(source, first, expected, given)
     for name, array in found.items():
@@ -37,8 +39,9 @@ def probe_set(source: Source, first: Epoch, expected: Expected, given: Mapping[s
     if "x" not in values:
         emit(Event("notice", detail=NO_INPUTS))
         values["x"] = np.arange(expected.samples, dtype=np.int64)[:, None]
+    targets = {name.removeprefix(TARGET): each for name, each in values.items() if name.startswith(TARGET)}
     try:
-        return ProbeSet.of(values["x"], values.get("y"), values.get("sample"))
+        return ProbeSet.of(values["x"], values.get("y"), values.get("sample"), targets)
     except (CaptureError, ValuesError) as error:
         wheres = ", ".join(array.where for array in found.values()) or expected.where
         raise SourceError(f"{wheres}: {error}") from None

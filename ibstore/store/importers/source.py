@@ -132,7 +132,7 @@ class Source:
     sized
         Whether opening an epoch tells its shapes without reading the numbers.
     inputs
-        ``x``, ``y`` and ``sample`` where they lie beside the epochs.
+        ``x``, ``y``, ``sample`` and ``target_<name>`` where they lie beside the epochs.
     split
         Name of the split that the files speak of.
     """

@@ -155,12 +155,11 @@ class _Verification:
 
 def _digest(probe: ProbeReader) -> str:
     """What a stored probe set would be named after, a block at a time."""
-    from ibstore.store.format.probe import data_digest
+    from ibstore.store.format.probe import probe_digest
 
-    (shape, dtype), samples, labels = probe.x_form(), probe.samples(), probe.labels()
+    (shape, dtype), samples = probe.x_form(), probe.samples()
     x = dtype, (len(samples), *shape), probe.x_blocks()
-    whole = [None if each is None else (each.dtype, each.shape, [each]) for each in (labels, samples)]
-    return data_digest(x, *whole)
+    return probe_digest(x, probe.labels(), samples, probe.targets())
 
 
 def _forms(manifest: Manifest | None, record: SegmentRecord | None) -> dict[str, Form]:
