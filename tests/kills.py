@@ -21,8 +21,7 @@ from random import Random
 
 import numpy as np
 
-from ibstore.capture import datasets
-from ibstore.capture.datasets import CLASSES
+from ibstore.capture.datasets import digits
 from ibstore.cli import main as command_line
 from ibstore.errors import IbstoreError, NotAStoreError, UnknownNameError
 from ibstore.store import Store
@@ -80,7 +79,7 @@ def capture(store: str, rows: str, epochs: int, segment_bytes: int) -> None:
     """What the child does: `ibstore capture … --resume`, with segments of another size."""
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  (until it is killed)
     layout.SEGMENT_BYTES = segment_bytes
-    datasets._mnist_sample_rows = lambda: np.load(rows)  # few, and parsed already: what is killed shall be the writing
+    digits._mnist_sample_rows = lambda: np.load(rows)  # few, and parsed already: what is killed shall be the writing
     options = f"--epochs {epochs} --limit {LIMIT} --threads 1 --device cpu --resume"
     sys.argv = ["ibstore", "capture", "mnist-cnn", "--store", store, *options.split()]
     command_line()
@@ -102,7 +101,9 @@ class Killer:
     def __init__(self, folder: Path, epochs: int, seed: int) -> None:
         self._folder, self._epochs, self._seed = folder, epochs, seed
         self._rows = folder / "rows.npy"
-        np.save(self._rows, datasets._mnist_sample_rows().reshape(CLASSES, -1, 785)[:, :PER_CLASS].reshape(-1, 785))
+        np.save(
+            self._rows, digits._mnist_sample_rows().reshape(digits.CLASSES, -1, 785)[:, :PER_CLASS].reshape(-1, 785)
+        )
         self._context = forkserver()
         self.whole: dict[str, Whole] = {}
         for mode in MODES:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ibstore.capture.models import mnist_cnn
 from tests.conftest import Command
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +24,13 @@ PAGES = (
     "docs/results.md",
     "docs/estimators.md",
     "docs/measures.md",
+    "docs/capture.md",
+    "docs/recipes.md",
 )
+
+SHORT = {"mnist-cnn": ["--limit", 10, "--dataset", "mnist-sample"], "resnet18": ["--dataset", "mnist-sample-rgb32"]}
+"""How captures are cut short beside their epochs, by recipe."""
+
 
 PRELUDE = """
 import torch
@@ -71,16 +79,20 @@ def test_commands_run(here: Path, page: str, ibstore: Command) -> None:
 def test_captures_are_understood(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ibstore: Command) -> None:
     """Their arguments are accepted; the training itself is cut short."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_recipe.py").write_text(blocks("docs/recipes.md", "python")[0])
+    (tmp_path / "my_network.py").write_text("from ibstore.capture.models import mnist_cnn as make\n")
+    (tmp_path / "ckpt").mkdir()
+    torch.save(mnist_cnn().state_dict(), tmp_path / "ckpt" / "epoch_3.pt")
     for command in commands(page):
         if command[1] == "capture":
-            done = ibstore(*command[1:], "--epochs", 0, "--limit", 10, "--dataset", "mnist-sample")
+            short = SHORT.get(command[2], ["--limit", 10] if "--from-checkpoints" in command else [])
+            few = ["--replicas", 2] if "--replicas" in command else []
+            done = ibstore(*command[1:], "--epochs", 0, *short, *few)
             assert done.code == 0, (command, done)
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_python_runs(here: Path, page: str, captured: Path) -> None:
-    import torch
-
     from ibstore.analyze.discretize import DISCRETIZATIONS
     from ibstore.analyze.reduce import REDUCTIONS
 
@@ -100,7 +112,7 @@ def test_python_runs(here: Path, page: str, captured: Path) -> None:
 def test_pages_have_commands_and_code() -> None:
     """The patterns above find something: a changed layout of the pages must not empty these tests."""
     assert len(commands("README.md")) >= 10
-    assert [len(blocks(page, "python")) for page in PAGES] == [4, 1, 0, 0, 1, 0, 1]
+    assert [len(blocks(page, "python")) for page in PAGES] == [4, 1, 0, 0, 1, 0, 1, 4, 1]
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

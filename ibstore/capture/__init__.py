@@ -9,39 +9,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ibstore.capture.arguments import Probe
+    from ibstore.capture.checkpoints import record_checkpoints
     from ibstore.capture.datasets import Dataset, dataset_names, load_dataset
+    from ibstore.capture.dynamics import Dynamics, owners
+    from ibstore.capture.forward import activations
     from ibstore.capture.models import mnist_cnn
     from ibstore.capture.provenance import Provenance
     from ibstore.capture.recipes import Recipe, recipe, recipe_names
     from ibstore.capture.recorder import Recorder
-    from ibstore.capture.train import Trained, TrainSettings
+    from ibstore.capture.schedule import Schedule
+    from ibstore.capture.stopping import InformationStopping
+    from ibstore.capture.taps import tap
+    from ibstore.capture.train import Trained, TrainSettings, train_replicas
 
 __all__ = [
     "Dataset",
+    "Dynamics",
+    "InformationStopping",
+    "Probe",
     "Provenance",
     "Recipe",
     "Recorder",
+    "Schedule",
     "TrainSettings",
     "Trained",
+    "activations",
     "dataset_names",
     "load_dataset",
     "mnist_cnn",
+    "owners",
     "recipe",
     "recipe_names",
+    "record_checkpoints",
+    "tap",
+    "train_replicas",
 ]
 
 _HOMES: Final = {
     "Dataset": "datasets",
+    "Dynamics": "dynamics",
+    "InformationStopping": "stopping",
+    "Probe": "arguments",
     "Provenance": "provenance",
     "Recipe": "recipes",
     "Recorder": "recorder",
+    "Schedule": "schedule",
     "TrainSettings": "train",
     "Trained": "train",
+    "activations": "forward",
     "dataset_names": "datasets",
     "load_dataset": "datasets",
     "mnist_cnn": "models",
+    "owners": "dynamics",
     "recipe": "recipes",
     "recipe_names": "recipes",
+    "record_checkpoints": "checkpoints",
+    "tap": "taps",
+    "train_replicas": "train",
 }
 
 

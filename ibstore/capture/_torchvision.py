@@ -18,17 +18,24 @@ _declared: list[torch.library.Library] = []
 
 
 def torchvision_datasets() -> Any:
-    """Module ``torchvision.datasets``, whether torchvision fits the installed torch or not.
+    """Module ``torchvision.datasets``, whether torchvision fits the installed torch or not."""
+    return _imported("torchvision.datasets")
 
-    The import is tried as it is first: a torchvision that brings its operators must declare them itself.
-    """
+
+def torchvision_models() -> Any:
+    """Module ``torchvision.models``, whether torchvision fits the installed torch or not."""
+    return _imported("torchvision.models")
+
+
+def _imported(name: str) -> Any:
+    """The import is tried as it is first: a torchvision that brings its operators must declare them itself."""
     try:
-        return import_module("torchvision.datasets")
+        return import_module(name)
     except RuntimeError as error:
         if _declared or "torchvision::nms" not in str(error):
             raise
     _declare_operators()
-    return import_module("torchvision.datasets")
+    return import_module(name)
 
 
 def _declare_operators() -> None:

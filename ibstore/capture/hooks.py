@@ -1,24 +1,29 @@
 """Forward hooks: which layers a network has, and what they say in one forward pass.
 
-Hooks live for one forward pass and go with it, also when it fails: the network is never left changed.
+Hooks live for one forward pass and go with it, also when it fails: the network is never left changed. Taps are heard
+like modules (`ibstore.capture.taps`).
 """
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from ibstore.capture import specs
+from ibstore.capture import specs, taps, unwrap
 from ibstore.capture.specs import LayerSpec
 from ibstore.errors import CaptureError, UnknownNameError, UsageError
 
 See = Callable[[str, int, object], None]
-"""Told of every firing: the module's path, which call of the pass it is (from 0), and what it puts out."""
+"""Told of every firing: the module's path or the tap's name, which call of the pass (from 0), and what it puts out."""
+
+Copy = Callable[[torch.Tensor], torch.Tensor]
+"""Copies what a tensor is at this instant."""
 
 _PARAMETRIZATIONS: Final = "parametrizations"
 """Where torch keeps what computes a module's weights: it is no part of what the network says."""
@@ -26,7 +31,7 @@ _PARAMETRIZATIONS: Final = "parametrizations"
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """The module at ``path`` put out ``output`` in its ``call``-th call of a forward pass."""
+    """The module at ``path``, or the tap of that name, put out ``output`` in its ``call``-th call of a forward pass."""
 
     path: str
     call: int
@@ -43,8 +48,8 @@ def discover(
     model
         Any network.
     layers
-        Their texts (see `ibstore.capture.specs`); None: every leaf module that fires and has parameters or is
-        an activation function, one layer a call.
+        Their texts (see `ibstore.capture.specs`); None: every tap, and every leaf module that fires and has
+        parameters or is an activation function, one layer a call.
     forward
         Runs one batch through ``model``.
     batch
@@ -53,17 +58,20 @@ def discover(
     Raises
     ------
     UnknownNameError
-        When the network has no such module; the message names the near ones.
+        When the network has no such module or tap; the message names the near ones.
     CaptureError
         When a module never fires, fires more often than its text says, or puts out no tensor of one row a
         sample.
     UsageError
-        When a text cannot be read or stands twice.
+        When a text cannot be read or stands twice, or a tap is called like a module.
     """
-    named = None if layers is None else _parse_all(model, layers)
-    paths = _leaf_paths(model) if named is None else [spec.path for spec in named]
+    named = None if layers is None else _parse_all(layers)
+    modules = unwrap.named_modules(model)
+    paths = _leaf_paths(modules) if named is None else [spec.path for spec in named if spec.path in modules]
     with tracing(model, paths) as firings:
         forward()
+    if named is not None:
+        _check_known(named, [*modules, *dict.fromkeys(firing.path for firing in firings)])
     chosen = _every(firings) if named is None else named
     located = sorted((_locate(spec, firings), order) for order, spec in enumerate(chosen))
     found = [(chosen[order], firings[index].output) for index, order in located]
@@ -78,17 +86,17 @@ def discover(
 
 @contextmanager
 def tracing(model: nn.Module, paths: Iterable[str]) -> Iterator[list[Firing]]:
-    """Note what the modules at ``paths`` put out while the context lasts, in the order in which they do."""
+    """Note what the modules at ``paths`` and all taps put out while the context lasts, in that order."""
     firings: list[Firing] = []
     with _watching(model, paths, lambda path, call, output: firings.append(Firing(path, call, output))):
         yield firings
 
 
 @contextmanager
-def copying(model: nn.Module, layers: Sequence[LayerSpec]) -> Iterator[dict[str, torch.Tensor]]:
-    """Copy what ``layers`` say in the one forward pass of the context to the CPU, by the layer's name.
+def copying(model: nn.Module, layers: Sequence[LayerSpec], copy: Copy) -> Iterator[dict[str, torch.Tensor]]:
+    """Copy what ``layers`` say in the one forward pass of the context, by the layer's name.
 
-    A copy is taken at the instant when the module has spoken: what comes after it may work in place.
+    ``copy`` is called at the instant when the module has spoken: what comes after it may work in place.
 
     Raises
     ------
@@ -105,7 +113,7 @@ def copying(model: nn.Module, layers: Sequence[LayerSpec]) -> Iterator[dict[str,
                         f"layer {spec.name!r} fires more than once now, once when the run began; name one call, "
                         f"such as '{path}:0', and record under another run name"
                     )
-                copies[spec.name] = specs.select(spec, output).detach().to("cpu", copy=True)
+                copies[spec.name] = copy(specs.select(spec, output))
 
     with _watching(model, {spec.path for spec in layers}, see):
         yield copies
@@ -119,16 +127,30 @@ def copying(model: nn.Module, layers: Sequence[LayerSpec]) -> Iterator[dict[str,
 
 @contextmanager
 def _watching(model: nn.Module, paths: Iterable[str], see: See) -> Iterator[None]:
-    """Hook the modules at ``paths`` while the context lasts."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    """Hook the modules at ``paths`` and hear all taps while the context lasts."""
+    modules = unwrap.named_modules(model)
+    taken: Counter[str] = Counter()
+
+    def tapped(name: str, tensor: torch.Tensor) -> None:
+        if name in modules:
+            raise UsageError(f"a tap is called {name!r}, as a module of the network is; give the tap another name")
+        taken[name] += 1
+        see(name, taken[name] - 1, tensor)
+
     with ExitStack() as hooks:
         for path in dict.fromkeys(paths):
-            handle = modules[path].register_forward_hook(_hook(path, see))
-            hooks.callback(handle.remove)
+            if path in modules:  # the others are taps
+                hooks.callback(_hooked(path, modules[path], see).remove)
+        hooks.enter_context(taps.watched(tapped))
         yield
 
 
-def _hook(path: str, see: See) -> Callable[[nn.Module, Any, Any], None]:
+def _hooked(path: str, module: nn.Module, see: See) -> RemovableHandle:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise CaptureError(
+            f"module {path!r} is a {type(module).__name__}, on which TorchScript takes no hooks; tap what it puts out, "
+            "ibstore.tap('name', tensor), and name the layers that you want"
+        )
     calls = 0
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -136,27 +158,29 @@ def _hook(path: str, see: See) -> Callable[[nn.Module, Any, Any], None]:
         see(path, calls, output)
         calls += 1
 
-    return hook
+    return module.register_forward_hook(hook)
 
 
-def _parse_all(model: nn.Module, layers: Sequence[str]) -> list[LayerSpec]:
+def _parse_all(layers: Sequence[str]) -> list[LayerSpec]:
     if isinstance(layers, str) or not layers:
         raise UsageError(
             f"layers is {layers!r}; give a list of at least one layer, such as layers=['conv1'], or leave it out to "
             "record every layer"
         )
-    known = [path for path, _ in model.named_modules(remove_duplicate=False) if path]
     for text in layers:
         if not isinstance(text, str):
             raise UsageError(f"a layer is named {text!r}; give the module's path as text, such as 'conv1' or '0'")
     parsed = [specs.parse(text) for text in layers]
-    for spec in parsed:
-        if spec.path not in known:
-            raise UnknownNameError(f"the network has no module {spec.path!r}; {_near(spec.path, known)}")
     twice = [name for name, count in Counter(spec.name for spec in parsed).items() if count > 1]
     if twice:
         raise UsageError(f"layer {twice[0]!r} is named twice; name it once")
     return parsed
+
+
+def _check_known(named: Sequence[LayerSpec], known: Sequence[str]) -> None:
+    for spec in named:
+        if spec.path not in known:
+            raise UnknownNameError(f"the network has no module and no tap {spec.path!r}; {_near(spec.path, known)}")
 
 
 def _near(path: str, known: Sequence[str]) -> str:
@@ -171,16 +195,22 @@ def _near(path: str, known: Sequence[str]) -> str:
     return f"it has {', '.join(known[: specs.SHOWN])}{more}"
 
 
-def _leaf_paths(model: nn.Module) -> list[str]:
-    """Paths of the modules without modules inside that have parameters or are activation functions."""
+def _leaf_paths(modules: Mapping[str, nn.Module]) -> list[str]:
+    """Paths of the modules without modules inside that have parameters or are activation functions, one path each."""
+    first = {id(module): path for path, module in reversed(list(modules.items()))}
     return [
         path
-        for path, module in model.named_modules()
-        if path and _PARAMETRIZATIONS not in path.split(".") and _is_leaf(module) and _is_layer(module)
+        for path, module in modules.items()
+        if first[id(module)] == path
+        and _PARAMETRIZATIONS not in path.split(".")
+        and _is_leaf(module)
+        and _is_layer(module)
     ]
 
 
 def _is_leaf(module: nn.Module) -> bool:
+    if isinstance(module, torch.jit.ScriptModule):  # nothing inside can be watched
+        return True
     return all(name == _PARAMETRIZATIONS for name, _ in module.named_children())
 
 
@@ -210,7 +240,7 @@ def _locate(spec: LayerSpec, firings: Sequence[Firing]) -> int:
     if not own:
         raise CaptureError(
             f"layer {spec.name!r} never fires: the forward pass does not call the module {spec.path!r}; name a layer "
-            "that it calls"
+            f"that it calls, or tap what it computes: ibstore.tap('name', tensor)"
         )
     calls = f"'{spec.path}:0' … '{spec.path}:{len(own) - 1}'" if len(own) > 1 else f"{spec.path!r} alone"
     if spec.call is None and len(own) > 1:

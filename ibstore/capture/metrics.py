@@ -61,7 +61,7 @@ class Means:
         self._samples = 0
 
     def add(self, means: Mapping[str, torch.Tensor | float], samples: int) -> None:
-        """Take the means of a batch of ``samples`` samples."""
+        """Take the means of a batch of ``samples`` samples; tensors are read, so they must be there."""
         for name, mean in means.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(mean) * samples
         self._samples += samples

@@ -1,45 +1,30 @@
 """The recorder: writes what the layers of a network say about a probe set, epoch by epoch, into a store."""
 
-import atexit
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from ibstore.capture import hooks, room, values
-from ibstore.capture.arguments import check_arguments, is_count, probe_set
-from ibstore.capture.background import BackgroundWriter, queue_length
-from ibstore.capture.forward import ProbePass, device_of, evaluating
-from ibstore.capture.metrics import Means, Measure, by_split
-from ibstore.capture.provenance import Provenance, versions
-from ibstore.capture.sink import EpochSink
-from ibstore.capture.specs import LayerSpec
+from ibstore.capture import room, values
+from ibstore.capture.arguments import SPLIT, Probe, check_arguments, check_epoch, splits_of
+from ibstore.capture.layers import Batch
+from ibstore.capture.metrics import Measure, by_split
+from ibstore.capture.outbox import Outbox
+from ibstore.capture.probing import Probing, Way
+from ibstore.capture.provenance import Provenance
+from ibstore.capture.ranks import Ranks
 from ibstore.capture.state import Keep, State, restore
-from ibstore.capture.termination import forget_sigterm, leave_on_sigterm, sigterm_waits
 from ibstore.devices import resolve_device
 from ibstore.errors import CaptureError, ResumeError
 from ibstore.events import Emit, Event, ignore
-from ibstore.store import (
-    Encoding,
-    LayerInfo,
-    Manifest,
-    RunWriter,
-    SplitInfo,
-)
+from ibstore.store import Encoding, LayerInfo, Manifest, RunWriter
 from ibstore.store.estimate import Estimate
-from ibstore.store.format.names import LAST_EPOCH, escape
-from ibstore.store.format.schema import Metrics
+from ibstore.store.format.schema import Dynamics, Metrics
 from ibstore.store.places import Storage, open_storage
 from ibstore.store.states import States
-
-Found = Sequence[tuple[LayerSpec, torch.Tensor]]
-"""Layers that fired on the first batch, with what they put out."""
 
 PROBE_BATCH: Final = 1000
 _UNKNOWN: Final = Provenance()
@@ -58,22 +43,19 @@ class Recorder:
     store
         Path of the store; it is made where it does not exist.
     model
-        Any network that takes ``x``.
+        Any network that takes ``x``. What `torch.compile`, `DataParallel` and `DistributedDataParallel` wrap is
+        recorded as it is inside, run eagerly.
     layers
-        What to record: ``path[:call][[part]…]`` of named modules, such as ``conv1``, ``encoder.0``, ``relu:1``
-        (second call) or ``lstm[0]`` (part of a tuple). None: every leaf module that has parameters or is an
-        activation function.
-    x
-        Network inputs, (sample, …), tensor or array. They are kept on the CPU, without a copy where possible,
-        and must not be changed; each batch is moved to the network's device.
-    y
-        Integer labels, (sample,).
+        What to record: ``path[:call][[part]…]`` of named modules and taps (`ibstore.tap`), such as ``conv1``,
+        ``encoder.0``, ``relu:1`` (second call) or ``lstm[0]`` (part of a tuple). None: every tap, and every leaf module
+        that has parameters or is an activation function.
+    x, y, sample, split
+        What the network takes, labels, sample ids and the name of a single split: see `Probe`.
+    probes
+        Several splits by name, in the place of ``x``, ``y``, ``sample`` and ``split``: each is a `Probe`. All have the
+        same layers.
     run
         Name of the run.
-    split
-        Name of this probe set.
-    sample
-        Sample ids, (sample,), distinct; by default 0, 1, 2, …
     batch_size
         Samples in a batch of the probe's forward pass; activations differ in the last bits between sizes.
     dtype
@@ -82,10 +64,13 @@ class Recorder:
     encoding
         How the numbers become bytes.
     device
-        Where the network is; by default where its first parameter is.
+        Where the network is; by default where its first parameter is. Batches are moved there.
+    autocast
+        Record under automatic mixed precision of this type, `torch.bfloat16` or `torch.float16`. By default there is
+        none, also where `record` is called inside the caller's own autocast.
     measure
         Takes the network's output and the labels of a batch and gives means by name, such as loss and
-        accuracy. They become metrics of this split, at no second forward pass.
+        accuracy. They become metrics of every split that has labels, at no second forward pass.
     force
         Remove a run of that name first, and begin though the space seems too small.
     resume
@@ -98,7 +83,7 @@ class Recorder:
     provenance
         What else the manifest shall say of the run.
     emit
-        Told of progress: stage ``record``, in samples.
+        Told of progress: stage ``record``, in samples of all splits.
 
     Raises
     ------
@@ -125,15 +110,17 @@ class Recorder:
         model: nn.Module,
         *,
         layers: Sequence[str] | None = None,
-        x: Any,
+        x: Any = None,
         y: Any = None,
         run: str = "run0",
-        split: str = "train",
+        split: str = SPLIT,
         sample: Any = None,
+        probes: Mapping[str, Probe] | None = None,
         batch_size: int = PROBE_BATCH,
         dtype: str | None = None,
         encoding: Encoding = _LOSSLESS,
         device: str | torch.device | None = None,
+        autocast: torch.dtype | None = None,
         measure: Measure | None = None,
         force: bool = False,
         resume: bool = False,
@@ -142,21 +129,17 @@ class Recorder:
         provenance: Provenance = _UNKNOWN,
         emit: Emit = ignore,
     ) -> None:
-        check_arguments(model, batch_size, y, measure)
-        self._floating = values.floating_dtype(dtype)
-        self._probe = probe_set(x, y, sample)
-        where = device_of(model) if device is None else resolve_device(device)
-        self._pass = ProbePass(model, values.as_tensor(x), batch_size, where)
-        self._measure, self._emit, self._keep = measure, emit, dict(keep)
-        State(self._keep, where).dump()  # refuses what cannot be kept
-        found = self._discover(layers)
-        self._layers, self._infos = [spec for spec, _ in found], {info.name: info for info in self._described(found)}
-        self._split, self._closed = split, False
-        rounded = any(values.rounds(tensor.dtype, self._floating) for _, tensor in found)
-        manifest = self._manifest(run, provenance, encoding, rounded=rounded)
-        storage = open_storage(store)
+        splits = splits_of(x, y, sample, split, probes)
+        check_arguments(model, batch_size, splits, measure, autocast)
+        where = None if device is None else resolve_device(device)
+        way = Way(batch_size, where, autocast, values.floating_dtype(dtype), measure)
+        self._split, self._emit, self._keep, self._closed = next(iter(splits)), emit, dict(keep), False
+        self._probing = Probing(model, splits, way, Ranks(), emit)
+        State(self._keep, self._probing.device).dump()  # refuses what cannot be kept
+        first = self._probing.begin(layers)
+        manifest, storage = self._probing.manifest(run, provenance, encoding), open_storage(store)
         planned = room.epochs_to_come(storage, run, epochs) if resume else epochs
-        expected = self._expected(storage, found, manifest, planned)
+        expected = self._expected(storage, first, manifest, planned)
         if not force:
             room.check(run, storage, expected, resume=resume)
         writer = self._open(storage, manifest, force, resume)
@@ -165,20 +148,15 @@ class Recorder:
             self._last = self._recorded[-1].epochs[-1] if self._recorded else -1
             if self._last >= 0 and planned != 0:
                 self._restore(writer.states)
-            row_bytes = sum(np.dtype(info.dtype).itemsize * int(np.prod(info.shape)) for info in self.layers)
-            self._sink = EpochSink(writer, split, row_bytes * len(self._probe.x))
-            length = queue_length(row_bytes * min(batch_size, len(self._probe.x)))
-            self._background = BackgroundWriter(length, self._sink.flush_when_due, self._sink.close)
+            self._outbox = Outbox(writer, self._probing.epoch_bytes, self._probing.batch_bytes)
         except BaseException:
             writer.close()
             raise
-        leave_on_sigterm()
-        atexit.register(self.close)
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:
         """What is recorded, in execution order."""
-        return tuple(self._infos.values())
+        return self._probing.layers.infos
 
     @property
     def epoch(self) -> int | None:
@@ -190,8 +168,8 @@ class Recorder:
         """Metrics of the epochs that were committed before this recorder began, in order."""
         return [metrics for record in self._recorded for metrics in record.metrics]
 
-    def record(self, epoch: int, step: int | None = None, **metrics: Any) -> Metrics:
-        """Record every layer's activations of the probe set, as the network is now.
+    def record(self, epoch: int, step: int | None = None, dynamics: Dynamics | None = None, **metrics: Any) -> Metrics:
+        """Record every layer's activations of the probe sets, as the network is now.
 
         It returns when the forward pass is done; the epoch is written and committed in the background.
 
@@ -201,9 +179,11 @@ class Recorder:
             A growing integer from 0 (the untrained network).
         step
             The optimizer's step count.
+        dynamics
+            What training did since the epoch before, by variant, layer and quantity (`ibstore.capture.dynamics`).
         metrics
-            A number is a metric of the recorded split; a mapping holds those of the split of its name:
-            ``loss=0.1, test={"loss": 0.2}``. A metric that is given replaces one that is measured.
+            A number is a metric of the recorded split, the first of several; a mapping holds those of the split of its
+            name: ``loss=0.1, test={"loss": 0.2}``. A metric that is given replaces one that is measured.
 
         Returns
         -------
@@ -218,20 +198,22 @@ class Recorder:
         StoreError
             When an earlier epoch could not be written.
         """
-        self._check_epoch(epoch, step)
+        if self._closed:
+            raise CaptureError("the recorder is closed; make a new one, under another run name, to record more")
+        check_epoch(epoch, step, self._last)
         given = by_split(self._split, metrics)
-        self._background.put(partial(self._sink.begin, int(epoch)))
-        measured = {self._split: self._run_pass(int(epoch))}
+        self._outbox.begin(int(epoch))
+        measured = self._probing.run(int(epoch), self._outbox.append)
         merged = {name: measured.get(name, {}) | given.get(name, {}) for name in measured | given}
         scalars = {name: own for name, own in merged.items() if own}
-        state = State(self._keep, self._pass.device) if self._keep else None
-        self._background.put(partial(self._sink.commit, None if step is None else int(step), scalars, state))
+        state = State(self._keep, self._probing.device) if self._keep else None
+        self._outbox.commit(None if step is None else int(step), scalars, dynamics or {}, state)
         self._last = int(epoch)
         return scalars
 
     def complete(self) -> None:
         """Say that nobody will go on with the run: what was kept for that is removed once all is committed."""
-        self._background.put(self._sink.complete)
+        self._outbox.complete()
 
     def close(self) -> None:
         """Wait until every recorded epoch is committed, and let the run go; it can be called twice.
@@ -241,14 +223,8 @@ class Recorder:
         StoreError
             When an epoch could not be written.
         """
-        begun, self._closed = self._closed, True
-        with sigterm_waits():
-            try:
-                self._background.close()
-            finally:
-                if not begun:
-                    atexit.unregister(self.close)
-                    forget_sigterm()
+        self._closed = True
+        self._outbox.close()
 
     def __enter__(self) -> Self:
         return self
@@ -264,26 +240,11 @@ class Recorder:
             if late is not error:
                 error.add_note(f"and the recorder could not be closed: {late}")
 
-    def _discover(self, layers: Sequence[str] | None) -> Found:
-        model, batch = self._pass.model, len(self._pass.x[: self._pass.batch_size])
-        with evaluating(model):
-            return hooks.discover(model, layers, self._pass.try_first, batch)
-
-    def _described(self, found: Found) -> list[LayerInfo]:
-        return [
-            LayerInfo(
-                spec.name,
-                escape(spec.name),
-                tuple(tensor.shape[1:]),
-                values.numpy_name(values.stored_dtype(tensor.dtype, self._floating)),
-            )
-            for spec, tensor in found
-        ]
-
-    def _expected(self, storage: Storage, found: Found, manifest: Manifest, epochs: int | None) -> Estimate:
+    def _expected(
+        self, storage: Storage, first: Mapping[str, Batch], manifest: Manifest, epochs: int | None
+    ) -> Estimate:
         """Tell what the run will take."""
-        first = {spec.name: self._encoded(spec.name, tensor.cpu(), len(tensor), 0) for spec, tensor in found}
-        expected = room.estimate(storage, first, self._probe, manifest.encoding, epochs)
+        expected = room.estimate(storage, first, self._probing.sets, manifest.encoding, epochs)
         if epochs != 0:
             self._emit(Event("notice", detail=f"run {manifest.run!r}: {expected}"))
         return expected
@@ -298,81 +259,11 @@ class Recorder:
                 f"there is no state of the training after epoch {self._last} in {states.where()}; it was complete, or "
                 "begun without keep: leave keep out and restore the training yourself, or begin another run"
             )
-        restore(content, self._keep, self._pass.device, states.where())
-
-    def _manifest(self, run: str, provenance: Provenance, encoding: Encoding, *, rounded: bool) -> Manifest:
-        escape(run)  # refuses a name that cannot be one, before anything is written
-        split = SplitInfo(self._split, escape(self._split), self._probe.digest(), len(self._probe.x))
-        return Manifest(
-            run=run,
-            layers=self.layers,
-            splits=(split,),
-            module=repr(self._pass.model),
-            recipe=provenance.recipe,
-            seed=provenance.seed,
-            loss=provenance.loss,
-            optimizer=provenance.optimizer,
-            mode="eval",
-            device=self._pass.device.type,
-            threads=torch.get_num_threads(),
-            probe_batch=self._pass.batch_size,
-            rounding=str(self._floating).removeprefix("torch.") if rounded else None,
-            codec=encoding.codec,
-            chunk_bytes=encoding.chunk_bytes,
-            settings=dict(provenance.settings),
-            versions=versions(),
-        )
+        restore(content, self._keep, self._probing.device, states.where())
 
     def _open(self, storage: Storage, manifest: Manifest, force: bool, resume: bool) -> RunWriter:
-        samples, probes = {self._split: self._probe.sample}, [self._probe]
-        return RunWriter(storage, manifest, samples, probes=probes, replace=force, resume=resume, emit=self._emit)
-
-    def _run_pass(self, epoch: int) -> dict[str, float]:
-        """Hand every batch's activations to the background thread; return what was measured."""
-        means, done, total = Means(), 0, len(self._pass.x)
-        with evaluating(self._pass.model):
-            for rows in self._pass.batches():
-                with hooks.copying(self._pass.model, self._layers) as copies:
-                    output = self._pass.run(rows)
-                samples = len(self._pass.x[rows])
-                batch = {name: self._encoded(name, copy, samples, epoch) for name, copy in copies.items()}
-                self._background.put(partial(self._sink.append, batch))
-                if self._measure is not None:
-                    means.add(self._measure(output, self._labels(rows)), samples)
-                done += samples
-                self._emit(Event("record", done, total, f"epoch {epoch}", inner=True))
-        return means.result()
-
-    def _labels(self, rows: slice) -> torch.Tensor:
-        assert self._probe.y is not None  # whoever measures has given labels
-        return torch.from_numpy(self._probe.y[rows]).to(self._pass.device)
-
-    def _encoded(self, name: str, copy: torch.Tensor, samples: int, epoch: int) -> NDArray[Any]:
-        info = self._infos[name]
-        dtype = values.stored_dtype(copy.dtype, self._floating)
-        found = (tuple(copy.shape), values.numpy_name(dtype))
-        if found != ((samples, *info.shape), info.dtype):
-            raise CaptureError(
-                f"layer {name!r} puts out {found[1]} {found[0]} at epoch {epoch}, but {info.dtype} "
-                f"{(samples, *info.shape)} when the run began; record the changed network under another run name"
-            )
-        try:
-            return values.encode(copy, self._floating)
-        except ArithmeticError as error:
-            raise CaptureError(
-                f"layer {name!r} at epoch {epoch} cannot be rounded: {error}; record under another run name without "
-                "dtype (--dtype), or with a wider one"
-            ) from None
-
-    def _check_epoch(self, epoch: int, step: int | None) -> None:
-        if self._closed:
-            raise CaptureError("the recorder is closed; make a new one, under another run name, to record more")
-        if not is_count(epoch) or not (step is None or is_count(step)):
-            name, number = ("step", step) if is_count(epoch) else ("epoch", epoch)
-            raise CaptureError(f"{name} is {number!r}; give an integer from 0")
-        if epoch > LAST_EPOCH or (step or 0) > np.iinfo(np.int64).max:
-            raise CaptureError(f"epoch {epoch}, step {step} is too large; an epoch may be up to {LAST_EPOCH}")
-        if epoch == self._last:
-            raise CaptureError(f"epoch {epoch} is recorded already; give every epoch a number of its own")
-        if epoch < self._last:
-            raise CaptureError(f"epoch {epoch} comes after epoch {self._last}; record epochs in growing order")
+        sets = self._probing.sets
+        samples = {split: probe.sample for split, probe in sets.items()}
+        return RunWriter(
+            storage, manifest, samples, probes=sets.values(), replace=force, resume=resume, emit=self._emit
+        )

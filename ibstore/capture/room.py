@@ -1,10 +1,8 @@
 """Whether there is room for a run: told before it begins."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from numpy.typing import NDArray
-
+from ibstore.capture.layers import Batch
 from ibstore.errors import CaptureError
 from ibstore.store import Encoding, ProbeSet
 from ibstore.store.estimate import Estimate, stored_bytes
@@ -14,15 +12,20 @@ from ibstore.store.reader import segments_of
 
 
 def estimate(
-    storage: Storage, first: Mapping[str, NDArray[Any]], probe: ProbeSet, encoding: Encoding, epochs: int | None
+    storage: Storage,
+    first: Mapping[str, Batch],
+    probes: Mapping[str, ProbeSet],
+    encoding: Encoding,
+    epochs: int | None,
 ) -> Estimate:
-    """What a run will take whose layers put out ``first``, (sample, …), for the first samples of ``probe``."""
-    samples = len(probe.x)
-    stored = storage.has(f"data/{probe.digest()}/{RECORD}")
+    """What a run will take whose layers put out ``first`` for the first samples of each split."""
+    new = {probe.digest(): probe for probe in probes.values()}
+    once = [probe for digest, probe in new.items() if not storage.has(f"data/{digest}/{RECORD}")]
+    layers = [(rows, len(probes[split].x)) for split, batch in first.items() for rows in batch.values()]
     return Estimate(
-        epoch_raw=sum(rows[:1].nbytes * samples for rows in first.values()),
-        epoch_stored=sum(stored_bytes(rows, samples, encoding) for rows in first.values()),
-        once=0 if stored else stored_bytes(probe.x, samples, Encoding()),
+        epoch_raw=sum(rows[:1].nbytes * samples for rows, samples in layers),
+        epoch_stored=sum(stored_bytes(rows, samples, encoding) for rows, samples in layers),
+        once=sum(stored_bytes(probe.x, len(probe.x), Encoding()) for probe in once),
         epochs=epochs,
         free=storage.free_bytes(),
     )

@@ -6,24 +6,20 @@ few files; what is gathered is committed at the end.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from numpy.typing import NDArray
-
+from ibstore.capture.layers import Batch
 from ibstore.capture.state import State
 from ibstore.errors import StoreError
 from ibstore.store import RunWriter, SegmentWriter
 from ibstore.store.format.layout import epochs_per_segment
-from ibstore.store.format.schema import Metrics
+from ibstore.store.format.schema import Dynamics, Metrics
 
 SECONDS: Final = 30.0
 """What a kill may cost of a network whose epochs are gathered."""
-
-Batch = Mapping[str, NDArray[Any]]
-"""Activations (sample, …) by layer name."""
 
 
 @dataclass
@@ -31,13 +27,14 @@ class _Epoch:
     """An epoch in memory."""
 
     number: int
-    batches: list[Batch] = field(default_factory=list)
+    batches: list[tuple[str, Batch]] = field(default_factory=list)
     step: int | None = None
     metrics: Metrics = field(default_factory=dict)
+    dynamics: Dynamics = field(default_factory=dict)
 
 
 class EpochSink:
-    """Writes the epochs of one split of a run: `begin`, then `append` for each batch, then `commit`.
+    """Writes the epochs of a run: `begin`, then `append` for each batch of each split, then `commit`.
 
     An epoch that is begun and not committed is discarded when the next one begins or the sink is closed.
 
@@ -45,10 +42,8 @@ class EpochSink:
     ----------
     writer
         Writer of the run; the sink closes it.
-    split
-        Name of the split.
     epoch_bytes
-        Bytes of an epoch's activations.
+        Bytes of an epoch's activations, of all splits together.
     seconds
         After which gathered epochs are written.
     clock
@@ -58,12 +53,11 @@ class EpochSink:
     def __init__(
         self,
         writer: RunWriter,
-        split: str,
         epoch_bytes: int,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._writer, self._split = writer, split
+        self._writer = writer
         self._capacity = epochs_per_segment(epoch_bytes)
         self._seconds, self._clock = seconds, clock
         self._segment: SegmentWriter | None = None
@@ -79,18 +73,18 @@ class EpochSink:
         if self._capacity == 1:
             self._segment = self._writer.segment(epoch)
 
-    def append(self, batch: Batch) -> None:
-        """Take a batch."""
+    def append(self, split: str, batch: Batch) -> None:
+        """Take the next batch of a split."""
         if self._segment is None:
-            self._opened().batches.append(batch)
+            self._opened().batches.append((split, batch))
             self.flush_when_due()
         else:
-            _write(self._segment, self._split, batch)
+            _write(self._segment, split, batch)
 
-    def commit(self, step: int | None, metrics: Metrics, state: State | None = None) -> None:
+    def commit(self, step: int | None, metrics: Metrics, dynamics: Dynamics, state: State | None = None) -> None:
         """Make the epoch exist, with the state of its training; at once, or together with others."""
         epoch, self._epoch = self._opened(), None
-        epoch.step, epoch.metrics, self._state = step, metrics, state
+        epoch.step, epoch.metrics, epoch.dynamics, self._state = step, metrics, dynamics, state
         if not self._gathered:
             self._since = self._clock()
         self._gathered.append(epoch)
@@ -108,12 +102,16 @@ class EpochSink:
         epochs, self._gathered = self._gathered, []
         self._segment = self._segment or self._writer.segment(*[epoch.number for epoch in epochs])
         for epoch in epochs:
-            for batch in epoch.batches:
-                _write(self._segment, self._split, batch)
+            for split, batch in epoch.batches:
+                _write(self._segment, split, batch)
         last = epochs[-1].number
         if self._state is not None:
             self._writer.states.put(last, self._state.dump())
-        self._segment.commit([epoch.step for epoch in epochs], [epoch.metrics for epoch in epochs])
+        self._segment.commit(
+            [epoch.step for epoch in epochs],
+            [epoch.metrics for epoch in epochs],
+            [epoch.dynamics for epoch in epochs],
+        )
         self._segment = None
         if self._state is not None:
             self._writer.states.drop(keep=last)

@@ -1,4 +1,4 @@
-"""What a layer's text names: a module, one of its calls, a part of its output.
+"""What a layer's text names: a module or a tap, one of its calls, a part of its output.
 
 >>> parse("encoder.lstm:1[0][h]")
 LayerSpec(name='encoder.lstm:1[0][h]', path='encoder.lstm', call=1, parts=(0, 'h'))
@@ -6,7 +6,7 @@ LayerSpec(name='encoder.lstm:1[0][h]', path='encoder.lstm', call=1, parts=(0, 'h
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Final
 
 import torch
@@ -23,14 +23,14 @@ _INTEGER: Final = re.compile(r"-?[0-9]+")
 
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
-    """One tensor of a network: what the module at ``path`` puts out.
+    """One tensor of a network: what the module at ``path``, or the tap of that name, puts out.
 
     Parameters
     ----------
     name
         The layer's name: the text as it was written.
     path
-        Path of the module in its network.
+        Path of the module in its network, or the tap's name.
     call
         Which of the module's calls in one forward pass, from 0; None: it has a single one.
     parts
@@ -90,7 +90,14 @@ def _take(output: object, part: int | str) -> object:
         return output[part] if part in output else output[str(part)]
     if isinstance(output, tuple | list) and isinstance(part, int):
         return output[part]
-    raise LookupError(part)
+    return _fields(output)[str(part)]
+
+
+def _fields(output: object) -> dict[str, object]:
+    """Fields of a dataclass or a named tuple, none of anything else."""
+    if is_dataclass(output) and not isinstance(output, type):
+        return {field.name: getattr(output, field.name) for field in fields(output)}
+    return output._asdict() if isinstance(output, tuple) and hasattr(output, "_asdict") else {}
 
 
 def _ways(spec: LayerSpec, output: object) -> str:
@@ -115,6 +122,8 @@ def _tensors(output: object) -> Iterator[tuple[str, tuple[int, ...]]]:
         items = list(output.items())
     elif isinstance(output, tuple | list):
         items = list(enumerate(output))
+    else:
+        items = list(_fields(output).items())
     for key, value in items:
         for selector, shape in _tensors(value):
             yield f"[{key}]{selector}", shape

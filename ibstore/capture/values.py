@@ -128,8 +128,8 @@ def as_array(values: Any) -> NDArray[Any]:
     return array
 
 
-def as_tensor(values: Any) -> torch.Tensor:
-    """Tensor or array-like as CPU tensor, without a copy where possible.
+def as_tensor(values: Any, name: str = "x") -> torch.Tensor:
+    """Tensor or array-like as CPU tensor, without a copy where possible; ``name`` is what a refusal calls it.
 
     Raises
     ------
@@ -144,4 +144,4 @@ def as_tensor(values: Any) -> torch.Tensor:
     try:
         return torch.from_numpy(array)
     except TypeError:
-        raise CaptureError(f"x has dtype {array.dtype}, which torch does not have; give numbers as x") from None
+        raise CaptureError(f"{name} has dtype {array.dtype}, which torch does not have; give numbers") from None

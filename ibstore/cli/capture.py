@@ -1,39 +1,46 @@
-"""`ibstore capture`: train a bundled recipe and record it."""
+"""`ibstore capture`: train a recipe and record it, once or many times, or record checkpoints of long ago."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ibstore.cli import capturing
 from ibstore.cli.arguments import check_lasting
+from ibstore.cli.capturing import Many, Stop
+from ibstore.cli.groups import grouped
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening, tell
+from ibstore.errors import UsageError
 from ibstore.store.format.layout import size
+
+if TYPE_CHECKING:
+    from ibstore.events import Emit
 
 NAME = "capture"
 
 
+@grouped(capturing.training, capturing.recording, capturing.many, capturing.stop)
 def command(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="What to train, such as mnist-cnn.", show_default=False)
-    ],
+    training: dict[str, Any],
+    recording: dict[str, Any],
+    many: Many,
+    stop: Stop,
     store: Annotated[str, typer.Option("--store", help="Path or URL of the store; made where there is none.")],
-    run: Annotated[str | None, typer.Option("--run", help="Name of the run; by default RECIPE-seedSEED.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="mnist-sample (embedded) or mnist.")] = None,
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder with a data set's files.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Train on the first N samples.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs to train.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Samples in a training batch.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data order.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", help="torch's threads.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Round to float16, bfloat16 or float32; by default nothing is lost.")
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="What to train, such as mnist-cnn, or FILE.py:NAME.", show_default=False),
     ] = None,
-    codec: Annotated[str, typer.Option("--codec", help="zstd, zstd:LEVEL, lz4 or none; all lossless.")] = "zstd:1",
-    chunk_bytes: Annotated[int, typer.Option("--chunk-bytes", help="Bytes of a chunk before compression.")] = 4194304,
-    probe_batch: Annotated[int, typer.Option("--probe-batch", help="Samples in a recorded batch.")] = 1000,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run; by default RECIPE-seedSEED. Of many: how they begin.")
+    ] = None,
+    from_checkpoints: Annotated[
+        str | None,
+        typer.Option("--from-checkpoints", metavar="GLOB", help="Train nothing: record these state dicts, in order."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="MODULE:FACTORY", help="With --from-checkpoints: what makes the network."),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -50,43 +57,75 @@ def command(
     From the untrained network (epoch 0) to the last epoch.
     What is not given is the recipe's own: mnist-cnn trains 10 epochs on mnist-sample (real digits that come with
     the installation), batch 100, Adam with lr 0.002. The same seed, device, threads and probe batch give the same
-    store, bit for bit.
+    store, bit for bit. Recipes: keras-cnn, mlp-mnist, mnist-cnn, mnist14-conv, resnet18, szt, szt-complicated,
+    szt-simple.
 
     Example: `ibstore capture mnist-cnn --store lab.zarr --dataset mnist --data-dir data --epochs 10`
+
+    Fifty networks at once: `ibstore capture szt --store lab.zarr --replicas 50`
     """
-    from ibstore.capture.recipes import recipe as find_recipe
-    from ibstore.capture.train import TrainSettings, train
-    from ibstore.store import Encoding
-
     check_lasting(store)
-    settings = TrainSettings.of(
-        find_recipe(recipe),
-        dataset=dataset,
-        data_dir=data_dir,
-        limit=limit,
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        seed=seed,
-        device=device,
-        threads=threads,
-        dtype=dtype,
-        encoding=Encoding(codec, chunk_bytes),
-        probe_batch=probe_batch,
-    )
+    how: dict[str, Any] = {"force": force, "resume": resume}
     with listening(quiet) as emit:
-        trained = train(recipe, store, settings=settings, run=run, force=force, resume=resume, emit=emit)
+        if from_checkpoints is not None:
+            from ibstore.cli.checkpoints import record
+
+            names = [record(store, recipe, run, from_checkpoints, model, training, recording, emit=emit, **how)]
+        else:
+            if recipe is None or model is not None:
+                raise UsageError("there is nothing to train; give a RECIPE, or --from-checkpoints GLOB with --model")
+            names = _train(store, recipe, run, training | recording, many, stop, emit, how)
     if not quiet:
-        _tell(store, trained.run)
+        _tell(store, names)
 
 
-def _tell(store: str, name: str) -> None:
+def _train(
+    store: str,
+    name: str,
+    run: str | None,
+    given: dict[str, Any],
+    many: Many,
+    stop: Stop,
+    emit: "Emit",
+    how: dict[str, Any],
+) -> list[str]:
+    """Train every combination that is asked for; return the runs' names."""
+    from ibstore.capture.recipes import recipe as find_recipe
+    from ibstore.capture.sweep import combinations, named, sorted_out
+    from ibstore.capture.train import TrainSettings, train, train_replicas
+
+    recipe = find_recipe(name)
+    trainings = []
+    for combination in combinations(many.sweeps):
+        if many.replicas is not None and "seed" in combination:
+            raise UsageError("--replicas are of successive seeds already; leave seed out of --sweep")
+        swept = sorted_out(combination)
+        options = given["options"] | swept.pop("options", {})
+        settings = TrainSettings.of(recipe, **given | swept | {"options": options})
+        trainings.append((settings, named(run or recipe.name, combination), "seed" in combination))
+    names = []
+    for settings, head, many_seeds in trainings:
+        asked: dict[str, Any] = {"settings": settings, "stopping": stop.maker(), "emit": emit, **how}
+        if many.replicas is not None:
+            names += [
+                each.run
+                for each in train_replicas(recipe, store, many.replicas, same_init=many.same_init, run=head, **asked)
+            ]
+        else:
+            own = head if run is not None and not many_seeds else f"{head}-seed{settings.seed}"
+            names.append(train(recipe, store, run=own, **asked).run)
+    return names
+
+
+def _tell(store: str, names: list[str]) -> None:
     from ibstore.store import Store
 
-    run = Store.open(store).run(name)
-    scalars = run.segments[-1].record.metrics[-1]
-    told = ", ".join(
-        f"{split} {metric} {value:.4f}" for split, values in scalars.items() for metric, value in values.items()
-    )
-    tell(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}; {told}")
+    opened = Store.open(store)
+    for name in names:
+        run = opened.run(name)
+        scalars = run.segments[-1].record.metrics[-1]
+        told = ", ".join(
+            f"{split} {metric} {value:.4f}" for split, values in scalars.items() for metric, value in values.items()
+        )
+        tell(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}; {told}")
     tell(f"next: ibstore analyze {store}")

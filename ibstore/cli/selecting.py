@@ -1,9 +1,6 @@
 """What commands that ask about a store's layers share: which they are, under which waists, and what may be used."""
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +17,7 @@ from ibstore.cli.arguments import (
     bytes_of,
     chosen_waists,
 )
+from ibstore.cli.groups import grouped
 from ibstore.cli.output import ResultsOption
 
 if TYPE_CHECKING:
@@ -74,18 +72,5 @@ def _shared(
     return Selected(store, run, layer, epoch, waist, waists, channels, results, memory, threads)
 
 
-def selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command, in place of its first parameter `Selected`, the arguments and options that make one."""
-    _, *own = inspect.signature(command).parameters.values()
-    store, *shared = inspect.signature(_shared).parameters.values()
-    required = [parameter for parameter in own if parameter.default is parameter.empty]
-    optional = [parameter for parameter in own if parameter.default is not parameter.empty]
-    names = {parameter.name for parameter in (store, *shared)}
-
-    @wraps(command)
-    def with_options(**given: Any) -> None:
-        selected = _shared(**{name: given.pop(name) for name in names})
-        command(selected, **given)
-
-    with_options.__signature__ = inspect.Signature([store, *required, *shared, *optional])  # type: ignore[attr-defined]
-    return with_options
+selecting = grouped(_shared)
+"""Gives a command, in place of its first parameter `Selected`, the arguments and options that make one."""

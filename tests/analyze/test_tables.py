@@ -5,10 +5,12 @@ import polars as pl
 import pytest
 
 from ibstore.analyze import Study
+from ibstore.analyze.sql import tables
 from ibstore.analyze.sql.tables import TABLES
 from ibstore.errors import ValuesError
 from ibstore.events import Event
-from ibstore.store import ProbeReader
+from ibstore.store import ProbeReader, Store
+from tests.store import stores as written
 
 from .stores import make_run, make_store, numbered
 
@@ -154,6 +156,84 @@ def test_a_layer_may_be_called_like_the_input(tmp_path):
         "SELECT layer, epoch, waist, sum(n)::INT AS n FROM joint_counts GROUP BY ALL ORDER BY ALL"
     ).rows()
     assert totals == [(layer, epoch, waist, 6) for layer in ("out", "x") for epoch in (0, 1) for waist in ("v", "w")]
+
+
+QUANTITIES = (
+    *("batches", "gradient_mean", "gradient_std", "snr"),
+    *("weight_norm", "learning_rate", "predicted_change", "loss_change"),
+)
+
+
+def test_without_any_dynamics_their_table_is_empty_and_has_its_columns(study):
+    found = study.query("SELECT * FROM dynamics")
+    assert found.height == 0
+    assert found.columns == ["run", "epoch", "step", "variant", "layer", *QUANTITIES]
+
+
+def write_dynamics(path, metrics, dynamics, steps=None):
+    """A run of as many epochs, the last one in a segment of its own."""
+    values = written.layers(epochs=len(metrics))
+    with written.open_writer(path, values) as writer:
+        cuts = [range(len(metrics) - 1), range(len(metrics) - 1, len(metrics))]
+        for epochs in cuts:
+            segment = written.fill(writer.segment(*epochs), values, *epochs)
+            segment.commit(
+                [10 * epoch for epoch in epochs], *([each[i] for i in epochs] for each in (metrics, dynamics))
+            )
+    return Study(path)
+
+
+def test_dynamics_are_a_row_a_variant_and_layer_beside_the_change_of_the_loss(tmp_path):
+    full = {name: float(number) for number, name in enumerate(QUANTITIES[:-1], start=2)}
+    losses = [{"train": {"loss": loss}, "test": {"loss": 9.0}} for loss in (2.0, 1.5, 1.75)]
+    dynamics = [
+        {"epoch": {"out": {"batches": 0, "snr": None, "weight_norm": 0.5}}},
+        {"epoch": {"conv": {**full, "of_my_own": 1.0}, "out": {"snr": float("inf")}}, "fixed": {"out": {"snr": 3.0}}},
+        {"epoch": {"out": {"snr": 4.0}}},
+    ]
+    study = write_dynamics(tmp_path / "lab.zarr", losses, dynamics)
+    found = study.query("SELECT * FROM dynamics ORDER BY epoch, variant, layer")
+    assert found.select("run", "epoch", "step", "variant", "layer", "snr", "loss_change").rows() == [
+        ("run0", 0, 0, "epoch", "out", None, None),
+        ("run0", 1, 10, "epoch", "conv", 5.0, -0.5),
+        ("run0", 1, 10, "epoch", "out", float("inf"), -0.5),
+        ("run0", 1, 10, "fixed", "out", 3.0, -0.5),
+        ("run0", 2, 20, "epoch", "out", 4.0, 0.25),
+    ]
+    assert found.row(1, named=True).items() >= full.items()
+    assert found.row(0)[5:] == (0, None, None, None, 0.5, None, None, None)
+    assert found.schema["batches"] == pl.Int64
+
+
+@pytest.mark.parametrize(
+    ("metrics", "changes"),
+    [
+        ([{"test": {"loss": 5.0}}, {"test": {"loss": 4.0}}, {"test": {"loss": 2.0}}], [None, None, None]),
+        ([{"train": {"accuracy": 1.0}}, {}, {}], [None, None, None]),
+        ([{"train": {"loss": 5.0}}, {"test": {"loss": 4.0}}, {"train": {"loss": 2.0}}], [None, None, None]),
+        ([{}, {"train": {"loss": 4.0}}, {"train": {"loss": 1.0}}], [None, None, -3.0]),
+    ],
+)
+def test_a_change_of_the_loss_is_between_two_epochs_that_have_one_of_the_same_split(tmp_path, metrics, changes):
+    study = write_dynamics(tmp_path / "lab.zarr", metrics, [{"epoch": {"out": {"snr": 1.0}}}] * 3)
+    assert study.query("SELECT loss_change FROM dynamics ORDER BY epoch")["loss_change"].to_list() == changes
+
+
+def test_where_train_has_no_loss_it_is_that_of_the_first_recorded_split_with_one(tmp_path):
+    data = {"test": (numbered(4, 2), None), "all": (numbered(4, 2), None)}
+    metrics = {epoch: {"train": {"accuracy": 0.5}, "all": {"loss": 3.0 - epoch}} for epoch in (0, 1)}
+    layers = {"out": relu(1, 2, 4, 2)}
+    path = make_run(tmp_path / "lab.zarr", data, {"test": layers, "all": layers}, metrics=metrics)
+    (run,) = Store.open(path).runs()
+    assert [change["loss_change"] for change, _ in tables._changes(run)] == [None, -1.0]
+
+
+def test_dynamics_join_the_information_plane_by_layer(tmp_path):
+    dynamics = [{"epoch": {"conv": {"snr": epoch + 0.5}}} for epoch in (0, 1, 2)]
+    study = write_dynamics(tmp_path / "lab.zarr", [{}] * 3, dynamics)
+    study.analyze([WAIST])
+    joined = "SELECT epoch, snr, h_t > 0 FROM information_plane JOIN dynamics USING (run, epoch, layer) ORDER BY epoch"
+    assert study.query(joined).rows() == [(epoch, epoch + 0.5, True) for epoch in (0, 1, 2)]
 
 
 def test_before_anything_is_analyzed_the_tables_are_empty_and_a_notice_says_why(store, tmp_path):

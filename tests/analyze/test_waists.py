@@ -36,8 +36,17 @@ def test_the_presets_are_the_thesis_s_table():
         name: Waist(name, tuple(zip(("x", "conv1", "conv2", "out"), map(parse_recipe, texts), strict=True)))
         for name, texts in THESIS.items()
     }
-    assert presets() == expected
-    assert list(presets()) == list(THESIS)
+    assert {name: waist for name, waist in presets().items() if name.startswith("thesis")} == expected
+    assert list(presets()) == [*THESIS, "szt-30", "blackbox-50"]
+
+
+def test_the_tanh_networks_have_presets():
+    szt, blackbox = presets()["szt-30"], presets()["blackbox-50"]
+    for layer in ("hidden1", "hidden5"):
+        assert szt.recipe(layer) == parse_recipe("identity | uniform(bins=30, lo=-1, hi=1)")
+        assert blackbox.recipe(layer) == parse_recipe("identity | uniform(bins=49, lo=-1, hi=1)")
+    assert szt.recipe("out") == parse_recipe("softmax | uniform(bins=30, lo=0, hi=1)")
+    assert blackbox.recipe("out") == blackbox.recipe("hidden1")
 
 
 def test_the_presets_file_is_one_that_can_be_given_back(tmp_path):

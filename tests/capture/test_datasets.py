@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from ibstore.capture import _torchvision, datasets
-from ibstore.capture.datasets import dataset_names, load_dataset
+from ibstore.capture.datasets import LOADERS, dataset_names, load_dataset
+from ibstore.capture.datasets import digits as digits_module
 from ibstore.errors import DatasetError, UnknownNameError, UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -20,54 +22,54 @@ def digits():
 
 def test_the_sample_has_4000_and_1000_digits_in_float32_and_int64(digits):
     assert digits.name == "mnist-sample"
-    assert (digits.x_train.shape, digits.x_test.shape) == ((4000, 1, 28, 28), (1000, 1, 28, 28))
-    assert (digits.y_train.shape, digits.y_test.shape) == ((4000,), (1000,))
-    assert {digits.x_train.dtype, digits.x_test.dtype} == {np.dtype("float32")}
-    assert {values.dtype for values in (digits.y_train, digits.y_test, digits.id_train, digits.id_test)} == {
+    assert (digits.train.x.shape, digits.test.x.shape) == ((4000, 1, 28, 28), (1000, 1, 28, 28))
+    assert (digits.train.y.shape, digits.test.y.shape) == ((4000,), (1000,))
+    assert {digits.train.x.dtype, digits.test.x.dtype} == {np.dtype("float32")}
+    assert {values.dtype for values in (digits.train.y, digits.test.y, digits.train.sample, digits.test.sample)} == {
         np.dtype("int64")
     }
 
 
 def test_pixels_lie_between_0_and_1_and_reach_both(digits):
-    assert (digits.x_train.min(), digits.x_train.max()) == (0, 1)
-    assert np.isin(digits.x_train * np.float32(255), np.arange(256)).mean() > 0.99
+    assert (digits.train.x.min(), digits.train.x.max()) == (0, 1)
+    assert np.isin(digits.train.x * np.float32(255), np.arange(256)).mean() > 0.99
 
 
 def test_every_prefix_of_tens_is_balanced(digits):
-    for labels in (digits.y_train, digits.y_test):
+    for labels in (digits.train.y, digits.test.y):
         np.testing.assert_array_equal(labels, np.tile(np.arange(10), len(labels) // 10))
 
 
 def test_ids_are_rows_of_the_file_and_no_digit_is_in_both(digits):
-    ids = np.concatenate([digits.id_train, digits.id_test])
+    ids = np.concatenate([digits.train.sample, digits.test.sample])
     np.testing.assert_array_equal(np.sort(ids), np.arange(5000))
-    rows = datasets._mnist_sample_rows()
+    rows = digits_module._mnist_sample_rows()
     for x, y, sample in (
-        (digits.x_train, digits.y_train, digits.id_train),
-        (digits.x_test, digits.y_test, digits.id_test),
+        (digits.train.x, digits.train.y, digits.train.sample),
+        (digits.test.x, digits.test.y, digits.test.sample),
     ):
         np.testing.assert_array_equal(rows[sample, -1], y)
         np.testing.assert_array_equal(rows[sample, :-1].astype(np.float32) / np.float32(255), x.reshape(-1, 784))
 
 
 def test_every_fifth_block_of_ten_is_for_testing(digits):
-    rank_in_class = digits.id_test % 500
+    rank_in_class = digits.test.sample % 500
     np.testing.assert_array_equal(rank_in_class, np.repeat(np.arange(4, 500, 5), 10))
 
 
 def test_the_sample_is_the_same_every_time(digits):
     again = load_dataset("mnist-sample")
-    np.testing.assert_array_equal(again.id_train, digits.id_train)
-    np.testing.assert_array_equal(again.x_test, digits.x_test)
+    np.testing.assert_array_equal(again.train.sample, digits.train.sample)
+    np.testing.assert_array_equal(again.test.x, digits.test.x)
 
 
 def test_a_limit_takes_the_first_training_samples_alone(digits):
     limited = load_dataset("mnist-sample", limit=30)
-    np.testing.assert_array_equal(limited.x_train, digits.x_train[:30])
-    np.testing.assert_array_equal(limited.y_train, digits.y_train[:30])
-    np.testing.assert_array_equal(limited.id_train, digits.id_train[:30])
-    assert len(limited.x_test) == len(limited.y_test) == len(limited.id_test) == 1000
-    assert len(digits.limited(10**9).x_train) == 4000
+    np.testing.assert_array_equal(limited.train.x, digits.train.x[:30])
+    np.testing.assert_array_equal(limited.train.y, digits.train.y[:30])
+    np.testing.assert_array_equal(limited.train.sample, digits.train.sample[:30])
+    assert len(limited.test.x) == len(limited.test.y) == len(limited.test.sample) == 1000
+    assert len(digits.limited(10**9).train.x) == 4000
 
 
 @pytest.mark.parametrize("limit", [0, -1])
@@ -77,8 +79,8 @@ def test_a_limit_that_leaves_nothing_is_refused(limit):
 
 
 def test_an_unknown_data_set_is_refused_with_the_names():
-    assert dataset_names() == ["mnist", "mnist-sample"]
-    with pytest.raises(UnknownNameError, match="no data set 'cifar'; choose one of mnist, mnist-sample"):
+    assert {"mnist", "mnist-sample", "szt", "cifar10"} <= set(dataset_names())
+    with pytest.raises(UnknownNameError, match=r"no data set .cifar.; choose one of .*cifar10, mnist, mnist-sample"):
         load_dataset("cifar")
 
 
@@ -95,12 +97,12 @@ def test_a_package_that_ships_something_else_is_refused(monkeypatch, rows):
 @pytest.mark.skipif(not (SHARED / "MNIST").is_dir(), reason="needs MNIST in ../shared/data")
 def test_mnist_in_place_is_whole():
     mnist = load_dataset("mnist", data_dir=SHARED)
-    assert (mnist.x_train.shape, mnist.x_test.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
-    assert (mnist.x_train.dtype, mnist.y_train.dtype) == (np.float32, np.int64)
-    assert (mnist.x_train.min(), mnist.x_train.max()) == (0, 1)
-    assert np.bincount(mnist.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    np.testing.assert_array_equal(mnist.id_train, np.arange(60000))
-    np.testing.assert_array_equal(mnist.id_test, np.arange(60000, 70000))
+    assert (mnist.train.x.shape, mnist.test.x.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
+    assert (mnist.train.x.dtype, mnist.train.y.dtype) == (np.float32, np.int64)
+    assert (mnist.train.x.min(), mnist.train.x.max()) == (0, 1)
+    assert np.bincount(mnist.train.y).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    np.testing.assert_array_equal(mnist.train.sample, np.arange(60000))
+    np.testing.assert_array_equal(mnist.test.sample, np.arange(60000, 70000))
 
 
 @pytest.fixture
@@ -159,6 +161,19 @@ def test_a_torchvision_that_fits_declares_nothing(monkeypatch):
 
 
 def test_listing_data_sets_needs_no_torch():
-    code = "import sys, ibstore.capture as c; print(c.dataset_names(), 'torch' in sys.modules, 'zarr' in sys.modules)"
+    code = "import sys, ibstore.capture as c; print(*c.dataset_names(), {'torch', 'zarr', 'numpy'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed == "['mnist', 'mnist-sample'] False False\n"
+    assert printed == (
+        "blackbox-complicated blackbox-printed blackbox-simple "
+        "cifar10 mnist mnist-sample mnist-sample-rgb32 mnist14 szt set()\n"
+    )
+
+
+def test_every_data_set_is_described_in_a_sentence():
+    for name, entry in LOADERS.items():
+        assert re.fullmatch(r"[A-Z0-9a-z].{20,90}\.", entry.description), name
+
+
+def test_what_the_package_does_not_have_is_no_attribute():
+    with pytest.raises(AttributeError, match=r"module 'ibstore.capture.datasets' has no attribute 'CLASSES'"):
+        _ = datasets.CLASSES

@@ -19,8 +19,12 @@ def names(model, layers, x):
     return [spec.name for spec, _ in discover(model, layers, x)]
 
 
+def copying(model, layers):
+    return hooks.copying(model, [parse(layer) for layer in layers], torch.clone)
+
+
 def copied(model, layers, x):
-    with hooks.copying(model, [parse(layer) for layer in layers]) as copies:
+    with copying(model, layers) as copies:
         model(x)
     return copies
 
@@ -71,11 +75,11 @@ def test_a_network_without_leaves_that_fire_is_refused():
 
 def test_an_unknown_module_is_refused_with_the_near_names():
     model = nn.Sequential(OrderedDict(conv1=nn.ReLU(), conv2=nn.ReLU(), out=nn.Sequential(OrderedDict(fc=nn.ReLU()))))
-    with pytest.raises(UnknownNameError, match=r"no module 'conv3'; did you mean conv2, conv1\?"):
+    with pytest.raises(UnknownNameError, match=r"no module and no tap 'conv3'; did you mean conv2, conv1\?"):
         discover(model, ["conv3"], torch.ones(1))
-    with pytest.raises(UnknownNameError, match=r"no module 'fc'; did you mean out.fc\?"):
+    with pytest.raises(UnknownNameError, match=r"no module and no tap 'fc'; did you mean out.fc\?"):
         discover(model, ["fc"], torch.ones(1))
-    with pytest.raises(UnknownNameError, match=r"no module 'zzz'; it has conv1, conv2, out, out.fc$"):
+    with pytest.raises(UnknownNameError, match=r"no module and no tap 'zzz'; it has conv1, conv2, out, out.fc$"):
         discover(model, ["zzz"], torch.ones(1))
     with pytest.raises(UnknownNameError, match="it has no modules inside: wrap it"):
         discover(nn.ReLU(), ["relu"], torch.ones(1))
@@ -146,19 +150,19 @@ def test_copies_of_each_call():
     assert torch.equal(copies["relu:2"], model.fc2(second).relu())
 
 
-@pytest.mark.parametrize("context", [hooks.tracing, hooks.copying])
+@pytest.mark.parametrize("context", [hooks.tracing, copying])
 def test_hooks_go_with_the_pass(context):
     model = Reused()
-    with context(model, ["fc1"] if context is hooks.tracing else [parse("fc1")]):
+    with context(model, ["fc1"]):
         assert hook_count(model) == 1
         model(torch.ones(1, 4))
     assert hook_count(model) == 0
 
 
-@pytest.mark.parametrize("context", [hooks.tracing, hooks.copying])
+@pytest.mark.parametrize("context", [hooks.tracing, copying])
 def test_hooks_go_when_the_pass_fails(context):
     model = Reused()
-    with pytest.raises(RuntimeError), context(model, ["fc1"] if context is hooks.tracing else [parse("fc1")]):
+    with pytest.raises(RuntimeError), context(model, ["fc1"]):
         model(torch.ones(1, 5))
     assert hook_count(model) == 0
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ibstore.capture import recorder as recorder_module
+from ibstore.capture import outbox
 from ibstore.capture.provenance import Provenance
 from ibstore.capture.recorder import Recorder
 from ibstore.errors import (
     CaptureError,
+    ResumeError,
     RunBusyError,
     RunExistsError,
     StoreError,
@@ -296,13 +298,55 @@ def test_what_a_network_caches_stays_fit_for_training(store):
     assert model[0].weight.grad is not None
 
 
+# Mixed precision
+
+
+def precision_during(store, options, outside):
+    """Whether autocast is on within a pass, of which type, and whether its cache is used, and the same after it."""
+    seen = []
+
+    def note(x):
+        seen.append(torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"))
+        seen.append(torch.is_autocast_enabled("cpu") and torch.is_autocast_cache_enabled())
+        return x + 1
+
+    model = nn.Sequential(nn.Linear(4, 4), Apply(note))
+    with Recorder(store, model, x=X4, layers=["0"], **options) as recorder, outside:
+        recorder.record(0)
+        del seen[:-2]
+        note(X4)
+    return seen
+
+
+def test_a_pass_has_the_precision_that_is_asked_for_and_the_training_keeps_its_own(store):
+    inside = torch.autocast("cpu", torch.bfloat16)
+    assert precision_during(store, {}, nullcontext()) == [False, False, False, False]
+    assert precision_during(store, {"run": "a"}, inside) == [False, False, torch.bfloat16, True]
+    assert precision_during(store, {"run": "b", "autocast": torch.float16}, inside) == [
+        torch.float16,
+        False,
+        torch.bfloat16,
+        True,
+    ]
+    modes = [Store.open(store).run(name).manifest.mode for name in ("run0", "a", "b")]
+    assert modes == ["eval", "eval", "eval, autocast float16"]
+
+
+def test_a_run_does_not_go_on_in_another_precision(store):
+    model = nn.Sequential(nn.Linear(4, 4))
+    record_once(store, model, x=X4, autocast=torch.bfloat16)
+    assert recorded(store, "0").dtype == np.float32
+    with pytest.raises(ResumeError, match="mode is 'eval, autocast bfloat16' in the store and 'eval' here"):
+        Recorder(store, model, x=X4, resume=True)
+
+
 # Refused early
 
 
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
-        (["ou"], UnknownNameError, r"no module 'ou'; did you mean out\?"),
+        (["ou"], UnknownNameError, r"no module and no tap 'ou'; did you mean out\?"),
         (["unused"], CaptureError, "never fires"),
         (["lstm"], CaptureError, r"puts out a tuple, no tensor; select one of its tensors: 'lstm\[0\]' \(10, 2, 3\)"),
         (["parts[loss]"], CaptureError, r"puts out shape \(\) for a batch of 10 samples"),
@@ -330,6 +374,8 @@ def test_wrong_layers_are_refused_before_anything_is_written(store, layers, erro
         ({"x": X4, "batch_size": 2.5}, UsageError, "batch_size is 2.5"),
         ({"x": X4, "dtype": "float8"}, UsageError, "choose one of float16, bfloat16, float32, float64"),
         ({"x": X4, "device": "nonsense"}, UsageError, "device 'nonsense' cannot be used here"),
+        ({"x": X4, "autocast": torch.float32}, UsageError, "autocast is torch.float32; give torch.bfloat16"),
+        ({"x": X4, "autocast": "bfloat16"}, UsageError, "autocast is 'bfloat16'; give torch.bfloat16"),
         ({"x": X4, "measure": max}, UsageError, "give y"),
         ({"x": X4, "run": ""}, UsageError, "name is empty"),
         ({"x": X4, "split": ""}, UsageError, "name is empty"),
@@ -515,7 +561,7 @@ def test_one_thread_writes_and_ends_with_the_recorder(store):
 def test_recording_waits_for_a_slow_writer_and_loses_nothing(store, monkeypatch, one_by_one):
     """The queue is short here; the writer is held until the recording has run into it."""
     asked = []
-    monkeypatch.setattr(recorder_module, "queue_length", lambda task_bytes: asked.append(task_bytes) or 2)
+    monkeypatch.setattr(outbox, "queue_length", lambda task_bytes: asked.append(task_bytes) or 2)
     gate, returned = threading.Event(), threading.Event()
     append = SegmentWriter.append
 
@@ -634,7 +680,7 @@ def test_a_failing_constructor_lets_the_run_go(store, monkeypatch):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder_module, "BackgroundWriter", fail_to_start)
+        patch.setattr(outbox, "BackgroundWriter", fail_to_start)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             Recorder(store, nn.Sequential(nn.Linear(4, 3)), x=X4)
     record_once(store, nn.Sequential(nn.Linear(4, 3)), x=X4)

@@ -85,16 +85,16 @@ def clock():
 def begun(store, arrays, clock):
     """A sink of tiny epochs that are committed after 30 seconds."""
     writer = open_writer(store, arrays)
-    yield EpochSink(writer, "train", SAMPLES * 7 * 4, 30.0, clock)
+    yield EpochSink(writer, SAMPLES * 7 * 4, 30.0, clock)
     writer.close()
 
 
 def put(begun, arrays, epoch, commit=True):
     begun.begin(epoch)
     for start in range(0, SAMPLES, 4):
-        begun.append({name: values[epoch, start : start + 4] for name, values in arrays.items()})
+        begun.append("train", {name: values[epoch, start : start + 4] for name, values in arrays.items()})
     if commit:
-        begun.commit(epoch, METRICS)
+        begun.commit(epoch, METRICS, {})
 
 
 def test_gathered_epochs_are_committed_after_so_many_seconds(store, arrays, begun, clock):
@@ -125,7 +125,7 @@ def test_seconds_count_while_the_next_epoch_arrives_and_it_is_not_mixed_in(store
     clock.seconds = 30
     put(begun, arrays, 1, commit=False)
     assert segments(store) == [(0,)]
-    begun.commit(1, METRICS)
+    begun.commit(1, METRICS, {})
     begun.close()
     assert_run(store, arrays, [0, 1])
 
@@ -224,7 +224,7 @@ def test_a_process_that_gets_sigterm_commits_what_it_recorded_and_leaves(store):
 def test_sigterm_during_the_close_waits_for_it(store):
     script = """
 recorder.record(0)
-recorder._background.put(lambda: os.kill(os.getpid(), signal.SIGTERM))
+recorder._outbox._background.put(lambda: os.kill(os.getpid(), signal.SIGTERM))
 recorder.close()
 print("not reached")
 """

@@ -12,7 +12,9 @@ from ibstore.capture import recipes
 from ibstore.capture.datasets import load_dataset
 from ibstore.capture.models import mnist_cnn
 from ibstore.capture.recipes import RECIPES, recipe, recipe_names
-from ibstore.capture.train import LOSSES, OPTIMIZERS, TrainSettings, train
+from ibstore.capture.train import TrainSettings, train
+from ibstore.capture.training.objectives import OBJECTIVES
+from ibstore.capture.training.settings import OPTIMIZERS
 from ibstore.errors import RunExistsError, UnknownNameError, UsageError
 from ibstore.store import Store
 
@@ -62,7 +64,7 @@ def test_a_run_holds_the_untrained_network_and_every_epoch_after(trained):
 
 def test_what_is_recorded_is_what_the_network_says(trained):
     store, result, _ = trained
-    x = torch.from_numpy(load_dataset("mnist-sample", limit=60).x_train)
+    x = torch.from_numpy(load_dataset("mnist-sample", limit=60).train.x)
     with torch.no_grad():
         expected = torch.cat([result.model(rows) for rows in x.split(25)])
     np.testing.assert_array_equal(recorded(store, "out", 2, RUN), expected.numpy())
@@ -73,7 +75,7 @@ def test_metrics_are_means_over_both_splits_in_eval_mode(trained):
     data = load_dataset("mnist-sample", limit=60)
     found = Store.open(store).run(RUN).segments[0].record.metrics[2]
     assert found == result.history[2]
-    for split, x, y in (("train", data.x_train, data.y_train), ("test", data.x_test, data.y_test)):
+    for split, x, y in (("train", data.train.x, data.train.y), ("test", data.test.x, data.test.y)):
         with torch.no_grad():
             output, labels = result.model(torch.from_numpy(x)), torch.from_numpy(y)
         loss = functional.cross_entropy(output, labels).item()
@@ -92,7 +94,7 @@ def test_a_training_is_the_plain_loop_bit_for_bit(store, monkeypatch):
     result = train("noisy", store, settings=settings(epochs=3, seed=4))
 
     data = load_dataset("mnist-sample", limit=60)
-    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+    x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
     torch.manual_seed(4)
     model, order = noisy_net(), torch.Generator().manual_seed(4)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.002)
@@ -200,7 +202,9 @@ def test_a_device_that_cannot_be_used_is_refused(store, device):
 
 
 def test_unknown_names_are_refused(store):
-    with pytest.raises(UnknownNameError, match="no recipe 'mnist'; choose one of mnist-cnn"):
+    with pytest.raises(
+        UnknownNameError, match=r"no recipe 'mnist'; choose one of .*mnist-cnn, .*, or give your own as FILE.py:NAME"
+    ):
         train("mnist", store)
     with pytest.raises(UnknownNameError, match="no data set 'mist'"):
         train("mnist-cnn", store, settings=settings(dataset="mist"))
@@ -212,7 +216,7 @@ def test_every_recipe_can_be_carried_out():
     for name, entry in RECIPES.items():
         assert entry.name == name
         assert entry.optimizer in OPTIMIZERS
-        assert entry.loss in LOSSES
+        assert entry.loss in OBJECTIVES
         assert TrainSettings.of(entry).lr == entry.lr
 
 

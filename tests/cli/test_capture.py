@@ -13,17 +13,17 @@ SMALL = ["mnist-cnn", "--epochs", "3", "--limit", "40", "--threads", "1", "--dev
 
 TERMINATED = """
 import os, signal
-from ibstore.capture.train import _Trainer
+from ibstore.capture.training.trainer import Trainer
 from ibstore.cli import main
 
-train_epoch = _Trainer.train_epoch
+train_step = Trainer.train_step
 
-def asked_to_leave(self, epoch):
-    if epoch == 2:
+def asked_to_leave(self):
+    if self.step == 1:
         os.kill(os.getpid(), signal.SIGTERM)
-    train_epoch(self, epoch)
+    train_step(self)
 
-_Trainer.train_epoch = asked_to_leave
+Trainer.train_step = asked_to_leave
 main()
 """
 

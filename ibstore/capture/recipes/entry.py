@@ -1,0 +1,88 @@
+"""A recipe: a training as declared data."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from ibstore.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A training: what is trained, on what, how, and which layers are recorded.
+
+    Parameters
+    ----------
+    name
+        What it is asked for as.
+    description
+        One sentence for a listing.
+    source
+        Where the setup is from.
+    model
+        Makes the untrained network, from torch's random numbers; takes ``options``.
+    dataset, epochs, batch_size, lr, optimizer
+        Defaults of `ibstore.capture.training.settings.TrainSettings`.
+    loss
+        Name in `ibstore.capture.training.objectives.OBJECTIVES`.
+    layers
+        Layers to record; None: every child of the network that has parameters.
+    options
+        What ``model`` takes, with its defaults: numbers and texts.
+    random_batches
+        Whether a step draws a random batch of its own, and is an epoch.
+    splits, schedule, train_fraction
+        Defaults of what is recorded, when, and of the part that is trained on.
+    threads
+        Default of torch's threads: one for tiny networks, in which two wait for each other longer than they work.
+    """
+
+    name: str
+    description: str
+    source: str
+    model: Callable[..., nn.Module]
+    dataset: str
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str
+    loss: str
+    layers: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    random_batches: bool = False
+    splits: tuple[str, ...] = ("train",)
+    schedule: str = "every:1"
+    train_fraction: float | None = None
+    threads: int | None = None
+
+    def with_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options with what is given in their place, as the defaults' types.
+
+        Raises
+        ------
+        UsageError
+            When the recipe has no such option, or the value cannot be read.
+        """
+        unknown = [name for name in given if name not in self.options]
+        if unknown:
+            known = ", ".join(f"{name}={value}" for name, value in self.options.items()) or "none"
+            raise UsageError(f"recipe {self.name!r} has no option {unknown[0]!r}; it has {known}")
+        return {
+            name: _read(name, given[name], value) if name in given else value for name, value in self.options.items()
+        }
+
+    def recorded_layers(self, model: nn.Module) -> tuple[str, ...]:
+        """Layers to record of a network that was made."""
+        if self.layers is not None:
+            return self.layers
+        return tuple(name for name, child in model.named_children() if any(True for _ in child.parameters()))
+
+
+def _read(name: str, value: Any, default: Any) -> Any:
+    try:
+        return type(default)(value)
+    except (TypeError, ValueError):
+        kind = type(default).__name__
+        raise UsageError(f"option {name} is {value!r}, which is no {kind}; give one, such as {default}") from None

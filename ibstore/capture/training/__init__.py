@@ -1,0 +1,1 @@
+"""The bundled training: settings, objectives, the loop, and many networks at once."""

@@ -1,0 +1,129 @@
+"""What the runs of one training share, and what is made from it for each of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ibstore.capture.arguments import Probe
+from ibstore.capture.datasets import Dataset, Samples
+from ibstore.capture.provenance import Provenance
+from ibstore.capture.recipes import Recipe
+from ibstore.capture.training.networks import Many, Networks, One
+from ibstore.capture.training.objectives import Objective, objective
+from ibstore.capture.training.order import Order
+from ibstore.capture.training.settings import OPTIMIZERS, TrainSettings
+from ibstore.errors import UsageError
+from ibstore.events import Emit
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with its settings and data, on a device.
+
+    Parameters
+    ----------
+    recipe, settings, data, device
+        What is trained, how, on what, where.
+    told
+        What else the manifest says of every run.
+    emit
+        Told of progress.
+    """
+
+    recipe: Recipe
+    settings: TrainSettings
+    data: Dataset
+    device: torch.device
+    told: Mapping[str, Any]
+    emit: Emit
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimized."""
+        return objective(self.recipe.loss)
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps in an epoch."""
+        return self._order(0).per_epoch
+
+    def points(self) -> dict[int, int]:
+        """Capture points by the step at which they are due, in order."""
+        schedule = self.settings.recording.schedule
+        a_point = 1 if schedule.unit == "steps" else self.per_epoch
+        total = self.settings.epochs * self.per_epoch // a_point
+        return {point * a_point: point for point in schedule.points(total)}
+
+    def point(self, step: int) -> int:
+        """Number that a capture point at that step has."""
+        return step if self.settings.recording.schedule.unit == "steps" else step // self.per_epoch
+
+    def model(self, seed: int) -> nn.Module:
+        """An untrained network; torch's random numbers go on from that seed."""
+        torch.manual_seed(seed)
+        return self.recipe.model(**self.settings.options).to(self.device)
+
+    def one(self) -> Networks:
+        """The network of the settings' seed."""
+        return One(self.model(self.settings.seed), self._order(self.settings.seed), self.optimizer)
+
+    def many(self, seeds: Sequence[int], *, same_init: bool) -> Networks:
+        """Networks of those seeds; with ``same_init`` all begin with the weights of the settings' seed."""
+        models = [self.model(self.settings.seed if same_init else seed) for seed in seeds]
+        return Many(models, [self._order(seed) for seed in seeds], self.optimizer)
+
+    def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
+        """Optimizer of parameters."""
+        return OPTIMIZERS[self.settings.optimizer](parameters, lr=self.settings.lr)
+
+    def layers(self, model: nn.Module) -> tuple[str, ...]:
+        """Layers to record of a network."""
+        return self.settings.recording.layers or self.recipe.recorded_layers(model)
+
+    def probes(self) -> dict[str, Probe]:
+        """What is recorded, by split."""
+        recording = self.settings.recording
+        return probes_of(self.data, recording.splits, recording.probe, self.settings.data_seed)
+
+    def unrecorded(self) -> dict[str, Samples]:
+        """Splits that are measured without being recorded: those to train and to test on, where there are samples."""
+        others = {split: self.data.split(split) for split in ("train", "test")}
+        recorded = self.settings.recording.splits
+        return {split: samples for split, samples in others.items() if len(samples) and split not in recorded}
+
+    def provenance(self, seed: int) -> Provenance:
+        """What a run's manifest says of its training."""
+        settings = self.settings
+        return Provenance(
+            recipe=self.recipe.name,
+            seed=seed,
+            loss=self.recipe.loss,
+            optimizer=f"{settings.optimizer}(lr={settings.lr})",
+            settings={**settings.told(), "dataset": self.data.name, **self.told},
+        )
+
+    def _order(self, seed: int) -> Order:
+        settings, samples = self.settings, len(self.data.train)
+        return Order(samples, settings.batch_size, seed, random_batches=self.recipe.random_batches)
+
+
+def probes_of(data: Dataset, splits: Sequence[str], count: int | None, seed: int) -> dict[str, Probe]:
+    """Splits of a data set as they are recorded: at most ``count`` samples of each, drawn class by class.
+
+    Raises
+    ------
+    UsageError
+        When a split has no samples.
+    """
+    found = {}
+    for split in splits:
+        samples = data.split(split)
+        if not len(samples):
+            raise UsageError(f"split {split!r} of data set {data.name!r} has no samples; record another --split")
+        if count is not None and count < len(samples):
+            samples = samples.stratified(count, seed)
+        found[split] = Probe(samples.x, samples.y, samples.sample, samples.targets)
+    return found

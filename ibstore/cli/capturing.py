@@ -1,0 +1,190 @@
+"""The options of `ibstore capture` in four groups: the training, what is recorded, how many, what stops it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ibstore.errors import UsageError
+
+if TYPE_CHECKING:
+    from ibstore.capture.train import MakeStopping
+
+
+def training(
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Data set by name, such as mnist; an unknown one lists them.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder with a data set's files.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Train on the first N samples.")] = None,
+    train_fraction: Annotated[
+        float | None, typer.Option("--train-fraction", help="Train on that part of them, drawn class by class.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs to train.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Samples in a training batch.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.")] = None,
+    optimizer: Annotated[str | None, typer.Option("--optimizer", help="Adam, SGD or Adadelta.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the recipe; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data order.")] = 0,
+    data_seed: Annotated[
+        int, typer.Option("--data-seed", help="Seed of generated data, of the part trained on, and of the probe.")
+    ] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    threads: Annotated[int | None, typer.Option("--threads", help="torch's threads.")] = None,
+) -> dict[str, Any]:
+    """What `TrainSettings.of` takes of them."""
+    given = dict(locals())
+    options = dict(_pair(text) for text in given.pop("set_") or [])
+    return given | {"options": options}
+
+
+def recording(
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", help="Record this layer instead of the recipe's own; may be repeated."),
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Record train, test or all; may be repeated.")
+    ] = None,
+    probe: Annotated[
+        int | None, typer.Option("--probe", help="Record N samples of each split, drawn class by class.")
+    ] = None,
+    probe_batch: Annotated[int, typer.Option("--probe-batch", help="Samples in a recorded batch.")] = 1000,
+    every: Annotated[int | None, typer.Option("--every", help="Record every N-th epoch.")] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option("--schedule", help="Record at every:N, log:N or list:A,B,… of @steps or @epochs."),
+    ] = None,
+    fixed_minibatches: Annotated[
+        bool, typer.Option("--fixed-minibatches", help="Also gradients of all minibatches at the same weights.")
+    ] = False,
+    parallel_minibatches: Annotated[
+        bool,
+        typer.Option("--parallel-minibatches", help="Also gradients of networks trained on one minibatch each."),
+    ] = False,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="Round to float16, bfloat16 or float32; by default nothing is lost.")
+    ] = None,
+    codec: Annotated[str, typer.Option("--codec", help="zstd, zstd:LEVEL, lz4 or none; all lossless.")] = "zstd:1",
+    chunk_bytes: Annotated[int, typer.Option("--chunk-bytes", help="Bytes of a chunk before compression.")] = 4194304,
+) -> dict[str, Any]:
+    """What `TrainSettings.of` takes of them for `Recording`."""
+    from ibstore.capture.schedule import Schedule
+    from ibstore.store import Encoding
+
+    if every is not None and schedule is not None:
+        raise UsageError("--every and --schedule both say when to record; give one of them")
+    text = f"every:{every}" if every is not None else schedule
+    return {
+        "layers": tuple(layer) if layer else None,
+        "splits": tuple(split) if split else None,
+        "probe": probe,
+        "probe_batch": probe_batch,
+        "schedule": None if text is None else Schedule.parse(text),
+        "fixed_minibatches": fixed_minibatches,
+        "parallel_minibatches": parallel_minibatches,
+        "dtype": dtype,
+        "encoding": Encoding(codec, chunk_bytes),
+    }
+
+
+@dataclass(frozen=True)
+class Many:
+    """How many trainings are asked for."""
+
+    replicas: int | None
+    same_init: bool
+    sweeps: list[str]
+
+
+def many(
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", help="Train N networks of successive seeds at once, each a run.")
+    ] = None,
+    same_init: Annotated[
+        bool, typer.Option("--same-init", help="With --replicas: all begin with the same weights.")
+    ] = False,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", metavar="NAME=VALUES", help="Train one after another: lr=0.1,0.01 or seed=0:5."),
+    ] = None,
+    hidden_layers: Annotated[
+        str | None, typer.Option("--hidden-layers", help="As --sweep hidden_layers=…, such as 1:6.")
+    ] = None,
+) -> Many:
+    """How many trainings they ask for."""
+    if same_init and replicas is None:
+        raise UsageError("--same-init is about networks that are trained at once; give --replicas N with it")
+    sweeps = list(sweep or []) + ([f"hidden_layers={hidden_layers}"] if hidden_layers else [])
+    return Many(replicas, same_init, sweeps)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What may stop a training before its last epoch."""
+
+    waist: str | None
+    layer: str | None
+    estimator: str
+    rule: dict[str, Any]
+
+    def maker(self) -> "MakeStopping | None":
+        """Makes what stops a run, of the last layer that it records; None where nothing does."""
+        if self.waist is None:
+            return None
+        from ibstore.analyze import informations
+        from ibstore.capture.stopping import InformationStopping
+
+        waist = self.waist
+
+        def make(last: str) -> InformationStopping:
+            layer = self.layer or last
+            return InformationStopping(informations(waist, layer, self.estimator), layer, **self.rule)
+
+        return make
+
+
+def stop(
+    stop_information: Annotated[
+        str | None,
+        typer.Option(
+            "--stop-information",
+            metavar="WAIST",
+            help="Stop when I(T;Y) − β·I(X;T) of the last layer grows no more, by a waist or a recipe.",
+        ),
+    ] = None,
+    stop_layer: Annotated[str | None, typer.Option("--stop-layer", help="Look at this layer instead.")] = None,
+    stop_estimator: Annotated[str, typer.Option("--stop-estimator", help="Estimator of entropy.")] = "plugin",
+    stop_rule: Annotated[
+        str, typer.Option("--stop-rule", help="Its numbers; every counts epochs.")
+    ] = "beta=1, tol=0.1, every=10, patience=1",
+) -> Stop:
+    """What they stop a training by."""
+    if stop_information is None and stop_layer is not None:
+        raise UsageError("--stop-layer says where to look; say by which waist with --stop-information")
+    return Stop(stop_information, stop_layer, stop_estimator, _rule(stop_rule))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UsageError(f"--set {text!r} cannot be read; write --set NAME=VALUE, such as --set activation=relu")
+    return name.strip().replace("-", "_"), value.strip()
+
+
+def _rule(text: str) -> dict[str, Any]:
+    kinds = {"beta": float, "tol": float, "every": int, "patience": int}
+    found = {}
+    for part in text.split(","):
+        name, _, value = (each.strip() for each in part.partition("="))
+        try:
+            found[name] = kinds[name](value)
+        except (KeyError, ValueError):
+            raise UsageError(
+                f"--stop-rule {text!r} cannot be read at {part.strip()!r}; write numbers for some of "
+                f"{', '.join(kinds)}, such as beta=1, tol=0.1"
+            ) from None
+    return found
