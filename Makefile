@@ -34,6 +34,7 @@ bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.capture
+	$(BIN)/python -m benchmarks.ensemble
 
 kills: $(READY)  ## kill a capture 200 times at random instants, and resume it
 	$(BIN)/python -m tests.kills

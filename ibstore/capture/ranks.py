@@ -8,7 +8,7 @@ others find out at once; one that hangs is given up after `PATIENCE`.
 """
 
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeVar, get_args
@@ -148,6 +148,18 @@ class Ranks:
             raise _lost(error) from error
         agreed: T = values[0]
         return agreed
+
+    def shared(self, value: T) -> T:
+        """Rank 0's value on every rank that works."""
+        return self.agreed(value) if self._shared else value
+
+    def check_resume(self, resume: bool, keep: Sized) -> None:
+        """Raise `UsageError` where a state would be restored that is rank 0's alone."""
+        if resume and len(keep) and self.size > 1:
+            raise UsageError(
+                "resume with keep restores networks, optimizers and random numbers on rank 0 alone; leave keep out, "
+                "and restore them on every rank from a checkpoint of your own"
+            )
 
     def check_same(self, what: str, value: object) -> None:
         """Return when all ranks have the same value of ``what``, such as "the probe set".

@@ -15,14 +15,14 @@ from ibstore.capture.metrics import Measure, by_split
 from ibstore.capture.outbox import Outbox
 from ibstore.capture.probing import Probing, Way
 from ibstore.capture.provenance import Provenance
-from ibstore.capture.ranks import Ranks
+from ibstore.capture.ranks import Mode, Ranks
 from ibstore.capture.state import Keep, State, restore
 from ibstore.devices import resolve_device
 from ibstore.errors import CaptureError, ResumeError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import Encoding, LayerInfo, Manifest, RunWriter
 from ibstore.store.estimate import Estimate
-from ibstore.store.format.schema import Dynamics, Metrics
+from ibstore.store.format.schema import Dynamics, Metrics, SegmentRecord
 from ibstore.store.places import Storage, open_storage
 from ibstore.store.states import States
 
@@ -68,6 +68,10 @@ class Recorder:
     autocast
         Record under automatic mixed precision of this type, `torch.bfloat16` or `torch.float16`. By default there is
         none, also where `record` is called inside the caller's own autocast.
+    ranks
+        Where several processes train one network (`torch.distributed`): ``first``, rank 0 records and the others do
+        nothing; ``shards``, each runs its share of the probe set and rank 0 writes, the same as one process would whose
+        torch has as many threads. Every process makes a recorder and tells it of every epoch.
     measure
         Takes the network's output and the labels of a batch and gives means by name, such as loss and
         accuracy. They become metrics of every split that has labels, at no second forward pass.
@@ -121,6 +125,7 @@ class Recorder:
         encoding: Encoding = _LOSSLESS,
         device: str | torch.device | None = None,
         autocast: torch.dtype | None = None,
+        ranks: Mode = "first",
         measure: Measure | None = None,
         force: bool = False,
         resume: bool = False,
@@ -134,14 +139,37 @@ class Recorder:
         where = None if device is None else resolve_device(device)
         way = Way(batch_size, where, autocast, values.floating_dtype(dtype), measure)
         self._split, self._emit, self._keep, self._closed = next(iter(splits)), emit, dict(keep), False
-        self._probing = Probing(model, splits, way, Ranks(), emit)
-        State(self._keep, self._probing.device).dump()  # refuses what cannot be kept
-        first = self._probing.begin(layers)
-        manifest, storage = self._probing.manifest(run, provenance, encoding), open_storage(store)
-        planned = room.epochs_to_come(storage, run, epochs) if resume else epochs
+        self._recorded: Sequence[SegmentRecord] = ()
+        self._outbox: Outbox | None = None
+        self._last, self._ranks = -1, Ranks(ranks)
+        self._ranks.check_resume(resume, keep)
+        with self._ranks.together():
+            self._probing = Probing(model, splits, way, self._ranks, emit)
+            State(self._keep, self._probing.device).dump()  # refuses what cannot be kept
+            first = self._probing.begin(layers) if self._ranks.works else {}
+        self._ranks.check_same("the probe set", [each.digest() for each in self._probing.sets.values()])
+        with self._ranks.together():
+            if self._ranks.writes:
+                manifest = self._probing.manifest(run, provenance, encoding)
+                self._begin(open_storage(store), manifest, first, epochs, force=force, resume=resume)
+        if resume:
+            self._last = self._ranks.agreed(self._last)
+
+    def _begin(
+        self,
+        storage: Storage,
+        manifest: Manifest,
+        first: Mapping[str, Batch],
+        epochs: int | None,
+        *,
+        force: bool,
+        resume: bool,
+    ) -> None:
+        """Open the run for writing, where there is room for it, and go on from where it is."""
+        planned = room.epochs_to_come(storage, manifest.run, epochs) if resume else epochs
         expected = self._expected(storage, first, manifest, planned)
         if not force:
-            room.check(run, storage, expected, resume=resume)
+            room.check(manifest.run, storage, expected, resume=resume)
         writer = self._open(storage, manifest, force, resume)
         try:
             self._recorded = writer.found
@@ -155,8 +183,8 @@ class Recorder:
 
     @property
     def layers(self) -> tuple[LayerInfo, ...]:
-        """What is recorded, in execution order."""
-        return self._probing.layers.infos
+        """What is recorded, in execution order; nothing on a rank that does not record."""
+        return self._probing.layers.infos if self._ranks.works else ()
 
     @property
     def epoch(self) -> int | None:
@@ -200,20 +228,32 @@ class Recorder:
         """
         if self._closed:
             raise CaptureError("the recorder is closed; make a new one, under another run name, to record more")
-        check_epoch(epoch, step, self._last)
-        given = by_split(self._split, metrics)
-        self._outbox.begin(int(epoch))
-        measured = self._probing.run(int(epoch), self._outbox.append)
+        with self._ranks.together():
+            check_epoch(epoch, step, self._last)
+            given = by_split(self._split, metrics)
+            if self._outbox is not None:
+                self._outbox.begin(int(epoch))
+        measured = self._measured(int(epoch))
         merged = {name: measured.get(name, {}) | given.get(name, {}) for name in measured | given}
         scalars = {name: own for name, own in merged.items() if own}
-        state = State(self._keep, self._probing.device) if self._keep else None
-        self._outbox.commit(None if step is None else int(step), scalars, dynamics or {}, state)
+        with self._ranks.together():
+            if self._outbox is not None:
+                state = State(self._keep, self._probing.device) if self._keep else None
+                self._outbox.commit(None if step is None else int(step), scalars, dynamics or {}, state)
         self._last = int(epoch)
         return scalars
 
+    def _measured(self, epoch: int) -> dict[str, dict[str, float]]:
+        """Run the probe sets, hand what they say to the outbox, and return what was measured, on every rank."""
+        if not self._ranks.works:
+            return {}
+        found = self._probing.run(epoch, _passed_over if self._outbox is None else self._outbox.append)
+        return self._ranks.shared(found)
+
     def complete(self) -> None:
         """Say that nobody will go on with the run: what was kept for that is removed once all is committed."""
-        self._outbox.complete()
+        if self._outbox is not None:
+            self._outbox.complete()
 
     def close(self) -> None:
         """Wait until every recorded epoch is committed, and let the run go; it can be called twice.
@@ -224,7 +264,11 @@ class Recorder:
             When an epoch could not be written.
         """
         self._closed = True
-        self._outbox.close()
+        try:
+            if self._outbox is not None:
+                self._outbox.close()
+        finally:
+            self._ranks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -267,3 +311,7 @@ class Recorder:
         return RunWriter(
             storage, manifest, samples, probes=sets.values(), replace=force, resume=resume, emit=self._emit
         )
+
+
+def _passed_over(split: str, batch: Batch) -> None:
+    """Rank 0 has the batches of all."""

@@ -66,7 +66,8 @@ class InformationStopping:
             raise UsageError(f"estimator is of type {type(estimator).__name__}; give a function of (t, y)")
         if not isinstance(layer, str):
             raise UsageError(f"layer is {layer!r}; give the name of one layer")
-        if not isinstance(tol, Real) or not isinstance(beta, Real) or not tol >= 0 or not isfinite(beta):
+        numbers = all(isinstance(number, Real) for number in (tol, beta))
+        if not (numbers and tol >= 0 and isfinite(beta)):
             raise UsageError(f"tol is {tol!r} and beta {beta!r}; give tol 0 or more, and beta a finite number")
         for name, number in (("every", every), ("patience", patience)):
             if not is_count(number) or number < 1:

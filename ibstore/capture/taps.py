@@ -46,16 +46,15 @@ def tap(name: str, tensor: torch.Tensor) -> torch.Tensor:
     >>> tap("sum", torch.ones(2) + 1)
     tensor([2., 2.])
     """
-    if torch.jit.is_scripting():  # type: ignore[attr-defined]  # public, though torch does not list it
+    if torch.jit.is_scripting():
         return tensor
     else:  # noqa: RET505  (TorchScript leaves this branch uncompiled)
-        found: torch.Tensor = _tapped(name, tensor)
-        return found
+        return _tapped(name, tensor)
 
 
 @torch.jit.ignore  # type: ignore[untyped-decorator]
 def _tapped(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[no-untyped-call]
         return tensor
     if not isinstance(tensor, torch.Tensor):
         raise UsageError(

@@ -31,8 +31,8 @@ def _inside(model: nn.Module) -> nn.Module | None:
     if isinstance(model, nn.DataParallel | DistributedDataParallel):
         inner: nn.Module = model.module
         return inner
-    wrapped: nn.Module | None = model._modules.get("_orig_mod")  # by torch.compile
-    return wrapped
+    modules = model._modules  # a scripted module's has no get
+    return modules["_orig_mod"] if "_orig_mod" in modules else None  # noqa: SIM401  (what torch.compile has wrapped)
 
 
 def named_modules(model: nn.Module) -> dict[str, nn.Module]:

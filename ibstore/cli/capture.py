@@ -1,5 +1,6 @@
 """`ibstore capture`: train a recipe and record it, once or many times, or record checkpoints of long ago."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -102,7 +103,9 @@ def _train(
         swept = sorted_out(combination)
         options = given["options"] | swept.pop("options", {})
         settings = TrainSettings.of(recipe, **given | swept | {"options": options})
-        trainings.append((settings, named(run or recipe.name, combination), "seed" in combination))
+        if many.replicas is not None:  # a tiny network has work for one thread, many at once have it for all
+            settings = replace(settings, threads=given["threads"])
+        trainings.append((settings, named(recipe.name if run is None else run, combination), "seed" in combination))
     names = []
     for settings, head, many_seeds in trainings:
         asked: dict[str, Any] = {"settings": settings, "stopping": stop.maker(), "emit": emit, **how}

@@ -33,7 +33,12 @@ def training(
         int, typer.Option("--data-seed", help="Seed of generated data, of the part trained on, and of the probe.")
     ] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, …")] = "auto",
-    threads: Annotated[int | None, typer.Option("--threads", help="torch's threads.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", help="torch's threads; by default one for tiny networks, all for others and --replicas."
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """What `TrainSettings.of` takes of them."""
     given = dict(locals())

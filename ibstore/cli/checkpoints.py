@@ -51,7 +51,7 @@ def record(
             "layers": recording["layers"] or recipe.recorded_layers(factory()),
             "measure": objective(recipe.loss).measure,
         }
-    name = run or f"{recipe_name or model}-checkpoints".replace(":", "-")
+    name = f"{recipe_name or model}-checkpoints".replace(":", "-") if run is None else run
     record_checkpoints(
         store,
         pattern,

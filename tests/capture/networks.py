@@ -88,7 +88,7 @@ def recorded(store: Path, layer: str, epoch: int = 0, run: str = "run0", split: 
 
 
 def contents(store: Path, run: str = "run0") -> dict[str, Any]:
-    """All that is committed of a run, by value: its manifest, every epoch's scalars, every layer's bytes."""
+    """All that is committed of a run, by value: manifest, every epoch's scalars and dynamics, every layer's bytes."""
     found = Store.open(store).run(run)
     scalars = [row for segment in found.segments for row in zip(*segment.record.scalars(), strict=True)]
     blocks = {
@@ -98,7 +98,8 @@ def contents(store: Path, run: str = "run0") -> dict[str, Any]:
         for split in found.manifest.splits
         for layer in found.manifest.layers
     }
-    return {"manifest": found.manifest.dump(), "scalars": scalars, "blocks": blocks}
+    dynamics = [each for segment in found.segments for each in segment.record.dynamics]
+    return {"manifest": found.manifest.dump(), "scalars": scalars, "dynamics": dynamics, "blocks": blocks}
 
 
 def epochs(store: Path, run: str = "run0") -> list[int]:

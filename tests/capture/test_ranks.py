@@ -14,6 +14,7 @@ from ibstore.errors import CaptureError, UsageError
 
 SCENARIOS = [
     *("told", "shares", "first_only", "order", "forward_pass", "other_weights", "other_probe", "agreed"),
+    *("recording_first", "recording_shards", "taken_store"),
     *("failing_first", "failing_second", "failing_writer", "failing_writer_at_the_end", "refused_store", "order"),
 ]
 
@@ -72,6 +73,30 @@ def test_a_shared_pass_is_that_of_one_process_bit_for_bit(found):
 
 def test_what_rank_0_says_all_know(found):
     assert values(found, "agreed") == [{"epoch": 3}] * 2
+
+
+def test_by_default_rank_0_records_what_it_is_and_the_others_nothing(found):
+    (same, seen, layers, weights), (_, other_seen, other_layers, other_weights) = values(found, "recording_first")
+    assert same == [True] * 3
+    assert layers == ["2", "3"]
+    assert [list(each["train"]) for each in seen] == [["accuracy"]] * 3
+    assert (other_seen, other_layers) == ([{}] * 3, [])
+    assert weights == other_weights, "the training is the same"
+
+
+def test_shards_give_the_store_that_one_process_gives_and_all_know_what_was_measured(found):
+    (same, seen, layers, weights), (_, other_seen, other_layers, other_weights) = values(found, "recording_shards")
+    assert same == [True] * 3
+    assert seen == other_seen == values(found, "recording_first")[0][1]
+    assert layers == other_layers == ["2", "3"]
+    assert weights == other_weights == values(found, "recording_first")[0][3]
+
+
+def test_a_run_that_is_there_already_is_refused_on_every_rank(found):
+    (own, message), (other, other_message) = raised(found, "taken_store")
+    assert (own, other) == ("RunExistsError", "CaptureError")
+    assert "already in the store" in message
+    assert "rank 0 could not record" in other_message
 
 
 def raised(found, scenario):

@@ -1,5 +1,6 @@
 """When the host reads: behind the forward pass of the next batch, on every device."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,3 +57,18 @@ def test_a_copy_is_of_the_instant_and_has_no_gradient():
     assert copy.tolist() == [2, 2]
     assert not copy.requires_grad
     assert transfer.copied(0.5) == 0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+def test_on_cuda_every_batch_is_what_a_plain_forward_pass_gives():
+    """Enough batches that pinned memory is used again, and work in place behind every copy."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 512), nn.ReLU(inplace=True), nn.Linear(512, 512)).cuda()
+    x = torch.randn(5000, 64)
+    found = forward.activations(network, x, ["0", "2"], batch_size=64)
+    with torch.no_grad():
+        plain = [network[0](x[start : start + 64].cuda()) for start in range(0, len(x), 64)]
+        last = torch.cat([network[2](each.relu()) for each in plain])
+    assert torch.equal(torch.from_numpy(found["0"]), torch.cat(plain).cpu())
+    assert torch.equal(torch.from_numpy(found["2"]), last.cpu())
+    assert Transfer().copy(plain[0]).is_pinned()

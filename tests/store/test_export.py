@@ -170,6 +170,16 @@ def test_an_import_gives_the_same_run_again(store, tmp_path, form):
     assert len(found.segments) == 1  # they are small
 
 
+def test_dynamics_go_and_come(tmp_path):
+    known = {"epoch": {"conv": {"gradient_mean": 0.25, "snr": None}}}
+    with stores.open_writer(tmp_path / "lab.zarr", LAYERS) as writer:
+        stores.fill(writer.segment(0), LAYERS, 0).commit([0], [{}], [{}])
+        stores.fill(writer.segment(1), LAYERS, 1).commit([3], [{}], [known])
+    export_run(tmp_path / "lab.zarr", "run0", tmp_path / "out")
+    found = import_run(tmp_path / "out", tmp_path / "again.zarr")
+    assert [own for segment in found.segments for own in segment.record.dynamics] == [{}, known]
+
+
 def test_a_part_of_a_run_goes_and_comes(store, tmp_path):
     paths = export_run(store, "run0", tmp_path / "out", epochs=[2, 0, 2], layers=["out:1"])
     assert [path.name for path in paths[1:-1]] == [f"{EPOCHS[0]}.npz", f"{EPOCHS[2]}.npz"]

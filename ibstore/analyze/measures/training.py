@@ -1,14 +1,14 @@
 """What training does: the three events, and how long it takes to an information."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ibstore.analyze.estimate.entropy import NATS_PER_BIT
+from ibstore.analyze.measures.breaks import Break, Numbers, broken_stick, drop, turn
 from ibstore.analyze.measures.tables import frame
 from ibstore.analyze.plane import MEAN
 from ibstore.analyze.tasks import WHOLE
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from ibstore.analyze.selection import Selection
     from ibstore.store import Run
     from ibstore.store.format.schema import Dynamics
-
-FEWEST: Final = 5
-"""Points that a stick with a break is fitted to, at least: two beside the break on each side."""
-
-LEAST_EXPLAINED: Final = 0.5
-"""Part of a line's squared error that a break must explain, at least."""
-
-LEAST_EVIDENCE: Final = 10.0
-"""Difference of the Bayesian information criteria of line and broken stick, at least: very strong by Kass & Raftery."""
-
-NEGLIGIBLE: Final = 1e-6
-"""Root mean squared error of a line, in units of a logarithm, below which there is nothing left to explain."""
 
 SERIES: Final = ("run", "split", "waist", "estimator")
 EVENTS: Final = (
@@ -46,7 +34,8 @@ RELAXATION: Final = (
 BY: Final = ("run", "layers")
 """A row a run, or a row a number of hidden layers."""
 
-Numbers = NDArray[np.float64]
+Rule = Callable[[Numbers, Numbers], Break | None]
+"""What `broken_stick` and `drop` are."""
 
 Place = tuple[int | None, int | None]
 """Epoch and step of a capture point; None where there is no event."""
@@ -89,128 +78,31 @@ class History:
         """Signal-to-noise ratio of a layer's gradients at each epoch."""
         return [each.get(variant or "", {}).get(layer, {}).get("snr") for each in self.dynamics]
 
-    def kink(self, values: Sequence[float | None], *, falls: bool = False) -> tuple[Place, float | None]:
-        """Where log values break over log steps (log epochs where a step is unknown), and what the break explains."""
+    def mark(self, rule: Rule, values: Sequence[float | None]) -> tuple[Place, float | None]:
+        """Where a rule marks log values over log steps (log epochs where a step is unknown), and what that explains."""
         times = self.epochs if None in self.steps else self.steps
-        usable = [
-            at
-            for at, (time, value) in enumerate(zip(times, values, strict=True))
-            if time and value is not None and 0 < value < math.inf
-        ]
-        x, y = (np.log([float(each[at]) for at in usable]) for each in (times, values))  # type: ignore[arg-type]  # no None is usable
-        found = broken_stick(x, y, falls=falls)
+        known = {time: at for at, time in enumerate(times) if time and 0 < (values[at] or 0) < math.inf}
+        x = np.log(np.array(list(known), np.float64))
+        found = rule(x, np.log(np.array([values[at] for at in known.values()], np.float64)))
         if found is None:
             return (None, None), None
-        return self.place(usable[found.at] if found.clear else None), found.explained
-
-
-@dataclass(frozen=True, slots=True)
-class Stick:
-    """A line with one break: at which point, the part of a straight line's squared error it explains, if clearly."""
-
-    at: int
-    explained: float
-    clear: bool
-
-
-def broken_stick(x: Numbers, y: Numbers, *, falls: bool = False) -> Stick | None:
-    """Fit y ≈ a + b·x + c·max(0, x − x_k) by least squares, k among the points; None where nothing can be fitted.
-
-    Each point weighs as much of the axis as is nearest to it, so that the answer does not hang on how densely which
-    part of a training was captured; the number of points that count is (Σw)² / Σw².
-
-    Parameters
-    ----------
-    x, y
-        (point,) float64, x ascending.
-    falls
-        Whether only breaks count behind which y falls, and more steeply than before.
-
-    Examples
-    --------
-    >>> x = np.arange(9.0)
-    >>> broken_stick(x, np.minimum(x, 4)).at
-    4
-    >>> broken_stick(x, 2 * x) is None
-    True
-    """
-    if len(x) < FEWEST or not x[0] < x[-1]:
-        return None
-    w = np.gradient(x)
-    w[[0, -1]] /= 2
-    x, y = x - np.average(x, weights=w), y - np.average(y, weights=w)
-    slope = (w * x * y).sum() / (w * x * x).sum()
-    residuals = y - slope * x
-    left = float((w * residuals**2).sum())
-    if left <= NEGLIGIBLE**2 * w.sum():
-        return None
-    gains, change, after = _breaks(w, x, residuals)
-    after += slope
-    if falls:
-        gains[(change >= 0) | (after >= 0)] = 0
-    at = int(np.argmax(gains))
-    if gains[at] <= 0:
-        return None
-    explained, points = min(1.0, float(gains[at]) / left), float(w.sum() ** 2 / (w * w).sum())
-    evident = -math.expm1(-(LEAST_EVIDENCE + 2 * math.log(points)) / points)
-    return Stick(at, explained, explained >= max(LEAST_EXPLAINED, evident))
-
-
-def _breaks(w: Numbers, x: Numbers, residuals: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """By how much a break at each point lessens a line's squared error, the change of slope, and that of the end's.
-
-    The line leaves h of max(0, x − x_k), and the error falls by (h·r)² / ‖h‖²; as x and the residuals r have mean 0
-    and no slope, sums over the points behind k are all it takes. The two points at each end have no break.
-    """
-
-    def behind(values: Numbers) -> Numbers:
-        return np.cumsum((w * values)[::-1])[::-1]
-
-    squares = (w * x * x).sum()
-    ones, first, second = behind(np.ones_like(x)), behind(x), behind(x * x)
-    own = (second - x * first) / squares  # slope of max(0, x − x_k) itself
-    norm = second - 2 * x * first + x * x * ones - (first - x * ones) ** 2 / w.sum() - own**2 * squares
-    along = behind(x * residuals) - x * behind(residuals)
-    inner = (np.arange(len(x)) >= 2) & (np.arange(len(x)) < len(x) - 2) & (norm > 0)  # noqa: PLR2004
-    change = np.divide(along, norm, out=np.zeros_like(x), where=inner)
-    return change * along, change, change * (1 - own)
-
-
-def turn(values: Sequence[float | None], margin: float) -> tuple[int | None, float | None]:
-    """Position of the largest value, and what part of it is lost afterwards at most.
-
-    The position is None where it is the first value, which nothing rose to, or where less than ``margin`` is lost.
-
-    Examples
-    --------
-    >>> turn([1.0, 4.0, 3.0], 0.05)
-    (1, 0.25)
-    >>> turn([1.0, 3.0, 4.0], 0.05), turn([4.0, 3.0, 2.0], 0.05)
-    ((None, 0.0), (None, 0.5))
-    """
-    known = [at for at, value in enumerate(values) if value is not None and math.isfinite(value)]
-    numbers = np.array([values[at] for at in known], np.float64)
-    if not known or numbers.max() <= 0:
-        return None, None
-    best = int(numbers.argmax())
-    lost = 1 - float(numbers[best:].min() / numbers[best])
-    return (known[best] if best and lost >= margin else None), lost
+        return self.place(list(known.values())[found.at] if found.clear else None), found.explained
 
 
 def events(selection: "Selection", plane: "pl.DataFrame", margin: float) -> "pl.DataFrame":
     """Where the loss kinks, the SNR of the gradients drops and I(X;T) turns: a row a layer of the plane and a variant.
 
     Columns run, split, layer, channel, waist, edges, estimator, variant (of the gradients; null where a layer has no
-    SNR); each event's epoch and step: loss_kink, where a broken stick fits log loss over log step best; snr_drop, the
-    same for log SNR, among breaks behind which it falls and more steeply than before; i_xt_turn, the largest I(X;T).
-    Beside them loss_explained and snr_explained, the part of the straight line's squared error that the break explains,
-    and i_xt_fall, the part of the largest I(X;T) that is lost afterwards.
+    SNR); each event's epoch and step: loss_kink, the break of log loss over log step; snr_drop, where a fall of log SNR
+    over log step begins; i_xt_turn, the largest I(X;T). Beside them loss_explained and snr_explained, the part of a
+    straight line's squared error that the breaks explain, and i_xt_fall, the part of the largest I(X;T) that is lost
+    afterwards.
 
-    An event is null where it is not clear: the break explains less than half, or the Bayesian information criterion of
-    the broken stick is not 10 below the line's (two parameters more); I(X;T) is largest at the first capture point, or
-    falls by less than ``margin``. Points at step 0, and losses and SNRs that have no finite logarithm, are left out.
-    Around a straight line of independent noise 3 in 100 are marked from 5 points, 1 in 1000 from 20; but what bends
-    smoothly or wanders is marked too, where a stick fits it best: an event says where, and ``explained`` how well.
+    An event is null where it is not clear. Of breaks `ibstore.analyze.measures.breaks` says when that is; I(X;T) does
+    not turn where it is largest at the first capture point, or falls by less than ``margin``. Points at step 0, and
+    losses and SNRs that have no finite logarithm, are left out. Around a straight line of independent noise 3 in 100
+    have a break from 5 points, and 1 in 200 or fewer from 12; but what bends smoothly or wanders is marked too, where
+    the stick fits best: an event says where, and ``explained`` how well.
 
     Raises
     ------
@@ -220,7 +112,7 @@ def events(selection: "Selection", plane: "pl.DataFrame", margin: float) -> "pl.
     if not 0 < margin <= 1:
         raise UsageError(f"margin is {margin}; give the part of I(X;T) that is lost where it turns, above 0 to 1")
     histories = _histories(selection)
-    kinks = {run: history.kink(history.losses) for run, history in histories.items()}
+    kinks = {run: history.mark(broken_stick, history.losses) for run, history in histories.items()}
     keys = ("run", "split", "layer", "channel", "waist", "edges", "estimator")
     rows = []
     for names, own in plane.group_by(keys, maintain_order=True):
@@ -229,7 +121,7 @@ def events(selection: "Selection", plane: "pl.DataFrame", margin: float) -> "pl.
         at, lost = turn(own["i_xt"].to_list(), margin)
         turned = (None, None) if at is None else history.place(history.epochs.index(own["epoch"][at]))
         for variant in history.variants(layer):
-            dropped, snr_explained = history.kink(history.snr(layer, variant), falls=True)
+            dropped, snr_explained = history.mark(drop, history.snr(layer, variant))
             rows.append(
                 {**known, "variant": variant, "i_xt_fall": lost}
                 | {"loss_explained": kinks[known["run"]][1], "snr_explained": snr_explained}

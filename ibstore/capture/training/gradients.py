@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from ibstore.capture.dynamics import FIXED, PARALLEL, Dynamics, ParallelMinibatches, fixed_minibatches, owned_names
-from ibstore.capture.forward import batches
+from ibstore.capture.forward import ProbePass, batches
+from ibstore.capture.inputs import Inputs
 from ibstore.capture.training.job import Job
 from ibstore.capture.training.networks import Networks
 from ibstore.errors import UsageError
@@ -40,7 +41,8 @@ class GradientsSeen:
                 "--replicas out"
             )
         x, _ = next(self._minibatches())
-        names = owned_names(self._model, job.layers(self._model), lambda: self._model(x))
+        one = ProbePass(self._model, Inputs.of(x), len(x), job.device)
+        names = owned_names(self._model, job.layers(self._model), one.try_first)
         owners = {layer: [networks.parameters[name] for name in own] for layer, own in names.items()}
         self._owners = owners
         self._dynamics = Dynamics(owners, networks.optimizer, networks.replicas)

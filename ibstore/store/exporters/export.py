@@ -119,13 +119,14 @@ def _noted(run: Run, form: str, split: SplitInfo, layers: tuple[LayerInfo, ...],
     """
     if not epochs:
         raise UsageError(f"run {run.name!r} has no committed epoch yet; capture some first")
-    steps, metrics = [], []
+    steps, metrics, dynamics = [], [], []
     for epoch in epochs:
         record = run.segment(epoch).record
         place = record.epochs.index(epoch)
         steps.append(record.steps[place])
         metrics.append(record.metrics[place])
-    scalars = SegmentRecord(tuple(epochs), tuple(steps), tuple(metrics), {})
+        dynamics.append(record.dynamics[place])
+    scalars = SegmentRecord(tuple(epochs), tuple(steps), tuple(metrics), {}, tuple(dynamics))
     manifest = replace(run.manifest, layers=layers, splits=(split,))
     files = tuple(f"epoch_{segment_name(epoch)}.{form}" for epoch in epochs)
     return Exported(form, split.name, manifest, scalars, files)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ibstore.errors import SourceError
-from ibstore.store.format.schema import Manifest, Metrics, SegmentRecord
+from ibstore.store.format.schema import Dynamics, Manifest, Metrics, SegmentRecord
 
 MANIFEST: Final = "manifest.json"
 VERSION: Final = 1
@@ -51,10 +51,11 @@ class Exported:
         }
         return json.dumps(document, indent=1, allow_nan=False).encode()
 
-    def scalars(self, epoch: int) -> tuple[int | None, Metrics]:
-        """Step and metrics of an epoch; KeyError where it was not exported."""
-        by_epoch = zip(self.epochs.epochs, self.epochs.steps, self.epochs.metrics, strict=True)
-        return {number: (step, metrics) for number, step, metrics in by_epoch}[epoch]
+    def scalars(self, epoch: int) -> tuple[int | None, Metrics, Dynamics]:
+        """Step, metrics and dynamics of an epoch; KeyError where it was not exported."""
+        record = self.epochs
+        place = {number: place for place, number in enumerate(record.epochs)}[epoch]
+        return record.steps[place], record.metrics[place], record.dynamics[place]
 
 
 def exported_at(folder: Path) -> Exported | None:

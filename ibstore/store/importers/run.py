@@ -17,7 +17,7 @@ from ibstore.store.format.encoding import Encoding
 from ibstore.store.format.layout import epochs_per_segment
 from ibstore.store.format.names import LAST_EPOCH, escape
 from ibstore.store.format.probe import ProbeSet
-from ibstore.store.format.schema import Manifest, Metrics, SplitInfo
+from ibstore.store.format.schema import Dynamics, Manifest, Metrics, SplitInfo
 from ibstore.store.importers.expected import Expected
 from ibstore.store.importers.formats import format_of, open_source
 from ibstore.store.importers.inputs import probe_set
@@ -163,8 +163,8 @@ def _as_exported(source: Source, exported: Exported, where: Path) -> Source:
         )
 
     def opened(number: int) -> Epoch:
-        step, metrics = exported.scalars(number)
-        return replace(source.epochs[number](), step=step, metrics=metrics)
+        step, metrics, dynamics = exported.scalars(number)
+        return replace(source.epochs[number](), step=step, metrics=metrics, dynamics=dynamics)
 
     return replace(source, epochs={number: partial(opened, number) for number in source.epochs}, split=exported.split)
 
@@ -187,15 +187,19 @@ def _write(writer: RunWriter, source: Source, check: Check, epoch_bytes: int, em
             with suppress(StoreError):  # the error itself says more
                 segment.discard()
             raise
-        segment.commit([step for step, _ in epochs], [metrics for _, metrics in epochs])
+        steps, metrics, dynamics = zip(*epochs, strict=True)
+        segment.commit(steps, metrics, dynamics)
         emit(Event("import", start + len(part), len(numbers), f"epoch {part[-1]}"))
 
 
-def _append(segment: SegmentWriter, manifest: Manifest, epoch: Epoch, check: Check) -> tuple[int | None, Metrics]:
-    """Append an epoch's layers, if it is as expected, and return its step and metrics."""
+def _append(
+    segment: SegmentWriter, manifest: Manifest, epoch: Epoch, check: Check
+) -> tuple[int | None, Metrics, Dynamics]:
+    """Append an epoch's layers, if it is as expected, and return its step, metrics and dynamics."""
     check(epoch)
     (split,) = manifest.splits
     for layer in manifest.layers:
         for block in epoch.arrays[layer.name].blocks():
             segment.append(split.name, layer.name, block)
-    return epoch.step, {name or split.name: scalars for name, scalars in epoch.metrics.items()}
+    metrics = {name or split.name: scalars for name, scalars in epoch.metrics.items()}
+    return epoch.step, metrics, epoch.dynamics

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.errors import SourceError
-from ibstore.store.format.schema import Metrics
+from ibstore.store.format.schema import Dynamics, Metrics
 from ibstore.store.importers.names import natural
 
 INPUTS: Final = ("x", "y", "sample")
@@ -113,12 +113,15 @@ class Epoch:
         The optimizer's step count.
     metrics
         Scalars by split and name; those of the recorded split, whatever it is called, under ``""``.
+    dynamics
+        What training did since the epoch before, where that is known.
     """
 
     where: str
     arrays: Mapping[str, Array]
     step: int | None = None
     metrics: Metrics = field(default_factory=dict)
+    dynamics: Dynamics = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
-"""Events and relaxation times: breaks that are known, and information of layers that count their patterns."""
+"""Events and relaxation times, of power laws with known breaks and of layers with known numbers of patterns."""
 
 import math
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ibstore.analyze import Study
 from ibstore.analyze.measures import training
-from ibstore.analyze.measures.training import Stick, broken_stick, predicted, turn
+from ibstore.analyze.measures.breaks import broken_stick
+from ibstore.analyze.measures.training import predicted
 from ibstore.errors import UsageError
 from tests.analyze import stores
 from tests.analyze.stores import make_run, numbered
@@ -55,88 +56,6 @@ def bent(place: int, before: float, after: float) -> list[float]:
     """Power laws of the step that meet at the capture point ``place``; at step 0 something else."""
     at = STEPS[place]
     return [7.0] + [(step / at) ** (before if step < at else after) for step in STEPS[1:]]
-
-
-def by_fits(x, y):
-    """Where and how well the best stick fits, by a fit for each break."""
-    w = np.sqrt([(x[min(i + 1, len(x) - 1)] - x[max(i - 1, 0)]) / 2 for i in range(len(x))])
-
-    def error(*columns):
-        design = np.stack([np.ones_like(x), x, *columns], axis=1) * w[:, None]
-        return np.square(design @ np.linalg.lstsq(design, w * y, rcond=None)[0] - w * y).sum()
-
-    errors = [error(np.maximum(0, x - x[k])) for k in range(2, len(x) - 2)]
-    return 2 + int(np.argmin(errors)), 1 - min(errors) / error(), sorted(errors)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(5, 30), st.integers(0, 10_000))
-def test_a_stick_is_the_best_of_all_fits(count, seed):
-    draw = np.random.default_rng(seed)
-    x, y = np.cumsum(draw.uniform(0.05, 1, count)), draw.normal(size=count)
-    found = broken_stick(x, y)
-    at, explained, errors = by_fits(x, y)
-    assert found.explained == pytest.approx(explained, abs=1e-8)
-    if len(errors) > 1 and errors[1] - errors[0] > 1e-6:
-        assert found.at == at
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(2, 17), st.floats(-3, 3), st.floats(-3, 3), st.floats(-5, 5))
-def test_a_break_without_noise_is_found(at, before, after, level):
-    x = np.cumsum(np.random.default_rng(at).uniform(0.1, 1, 20))
-    y = level + np.where(x < x[at], before, after) * (x - x[at])
-    found = broken_stick(x, y)
-    if abs(before - after) > 0.01:
-        assert (found.at, found.clear) == (at, True)
-        assert found.explained == pytest.approx(1)
-    elif before == after:
-        assert found is None
-    fall = broken_stick(x, y, falls=True)
-    if after < before - 0.01 and after < -0.01:
-        assert fall == found
-    if after > before + 0.01 and before > 0.01:  # rising more and more: nothing falls
-        assert fall is None or not fall.clear
-
-
-def test_noise_has_no_clear_break_and_a_break_in_noise_is_near():
-    draw = np.random.default_rng(0)
-    x = np.log(np.arange(1, 101))
-    clear = [broken_stick(x, -x + draw.normal(0, 0.1, 100)).clear for _ in range(100)]
-    assert sum(clear) <= 1
-    for _ in range(50):
-        found = broken_stick(x, -2 * np.maximum(0, x - x[20]) + draw.normal(0, 0.1, 100), falls=True)
-        assert found.clear
-        assert abs(x[found.at] - x[20]) < 0.3
-
-
-@pytest.mark.parametrize("points", [0, 1, 4])
-def test_few_points_and_one_place_are_no_stick(points):
-    assert broken_stick(np.arange(float(points)), np.arange(float(points)) ** 2) is None
-    assert broken_stick(np.ones(9), np.arange(9.0)) is None
-
-
-def test_points_that_lie_densely_do_not_outweigh():
-    x = np.concatenate([np.linspace(0, 9, 10), np.linspace(9.001, 10, 1000)])
-    y = np.maximum(0, x - 4) + np.where(x > 9.5, 0.02 * np.sin(40 * x), 0)
-    assert broken_stick(x, y).at == 4
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0.0, 1.0, 4.0, 3.0], (2, 0.25)),
-        ([0.0, 4.0, 4.0, 2.0, 3.0], (1, 0.5)),
-        ([0.0, 1.0, 2.0], (None, 0.0)),
-        ([0.0, 4.0, 3.9], (None, pytest.approx(0.025))),
-        ([4.0, 2.0], (None, 0.5)),
-        ([None, 1.0, 4.0, float("nan"), 2.0], (2, 0.5)),
-        ([0.0, 0.0], (None, None)),
-        ([None], (None, None)),
-    ],
-)
-def test_where_information_turns(values, expected):
-    assert turn(values, 0.05) == expected
 
 
 def test_the_three_events_of_each_layer_and_variant(tmp_path):
@@ -196,8 +115,9 @@ def test_losses_that_have_no_logarithm_are_left_out(tmp_path):
 
 def test_where_a_step_is_unknown_epochs_are_the_time():
     losses = [1.0, *(max(1.0, epoch / 8) ** -2.0 for epoch in EPOCHS[1:])]
-    history = training.History(EPOCHS, [None, *STEPS[1:]], losses, [{}] * len(EPOCHS))
-    assert history.kink(losses) == ((8, 80), pytest.approx(1))
+    steps = [0, 100, None, 102, 103, 104, 105, 106, 107, 108, 109]
+    history = training.History(EPOCHS, steps, losses, [{}] * len(EPOCHS))
+    assert history.mark(broken_stick, losses) == ((8, 105), pytest.approx(1))
 
 
 def depths(tmp_path):
@@ -248,6 +168,15 @@ def test_another_layer_and_bits_whatever_the_unit(tmp_path):
     assert asked.measure("relaxation(level=2)", unit="nats").equals(asked.measure("relaxation(level=2)"))
 
 
+def test_where_channels_are_variables_their_mean_is_the_layer(tmp_path):
+    channels = np.stack([patterns(6, 6, 6), patterns(4, 4, 4)], axis=2)  # (epoch, sample, channel, place)
+    study = write(tmp_path / "lab.zarr", {"conv": channels, "out": patterns(1, 1, 2)})
+    [row] = study.ask(WAIST, channels="mean").measure("relaxation(level=2)").rows(named=True)
+    assert (row["epoch"], row["hidden_layers"]) == (2, 1)
+    assert row["predicted"] == pytest.approx(2 + 8)  # 6 → (6 + 4) / 2 → 2
+    assert study.ask(WAIST, channels="mean").measure("events")["channel"].to_list() == ["0", "1", "mean", "all"]
+
+
 @given(st.lists(st.floats(0, 12), min_size=2, max_size=8))
 def test_the_prediction_is_at_least_that_of_equal_steps(information):
     falling = sorted(information, reverse=True)
@@ -278,10 +207,3 @@ def test_without_labels_there_is_no_level(tmp_path):
     with pytest.raises(UsageError, match="needs labels, and the samples have none"):
         study.ask(WAIST).measure("relaxation")
     assert len(study.ask(WAIST).measure("events")) == 1
-
-
-def test_a_stick_of_the_needed_evidence_is_clear():
-    x = np.arange(20.0)
-    wave = 0.05 * (-1.0) ** np.arange(20)
-    assert broken_stick(x, np.minimum(x, 10) + wave) == Stick(10, pytest.approx(1, abs=0.01), True)
-    assert not broken_stick(x, 0.001 * np.minimum(x, 10) + wave).clear
