@@ -101,7 +101,7 @@ def events(selection: "Selection", plane: "pl.DataFrame", margin: float) -> "pl.
     An event is null where it is not clear. Of breaks `ibstore.analyze.measures.breaks` says when that is; I(X;T) does
     not turn where it is largest at the first capture point, or falls by less than ``margin``. Points at step 0, and
     losses and SNRs that have no finite logarithm, are left out. Around a straight line of independent noise 3 in 100
-    have a break from 5 points, and 1 in 200 or fewer from 12; but what bends smoothly or wanders is marked too, where
+    have a break from 5 points, and about 1 in 200 from 12; but what bends smoothly or wanders is marked too, where
     the stick fits best: an event says where, and ``explained`` how well.
 
     Raises

@@ -97,6 +97,19 @@ def test_what_drops_to_a_plateau_drops_where_that_begins(before, begins, ends):
     assert abs(noisy.at - begins) <= 2
 
 
+def test_what_falls_less_and_less_does_not_drop():
+    x = np.linspace(0, 10, 41)
+    fall = drop(x, np.where(x < 5, -2.0, -0.5) * (x - 5))
+    assert fall is None or not fall.clear
+
+
+def test_a_second_break_that_noise_alone_makes_is_not_taken():
+    draw = np.random.default_rng(0)
+    x = np.linspace(0, 10, 41)
+    curves = [-np.maximum(0, x - x[20]) + draw.normal(0, 0.3, 41) for _ in range(50)]
+    assert sum(drop(x, y) == broken_stick(x, y) for y in curves) >= 48
+
+
 def test_noise_has_no_clear_break_and_a_break_in_noise_is_near():
     draw = np.random.default_rng(0)
     x = np.log(np.arange(1, 101))
