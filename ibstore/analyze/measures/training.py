@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibstore.analyze.estimate.entropy import NATS_PER_BIT
+from ibstore.analyze.losses import training_losses
 from ibstore.analyze.measures.breaks import Break, Numbers, broken_stick, drop, turn
 from ibstore.analyze.measures.tables import frame
 from ibstore.analyze.plane import MEAN
@@ -52,7 +53,7 @@ class History:
 
     @classmethod
     def of(cls, run: "Run", asked: Sequence[int] | None) -> "History":
-        """Of the epochs asked for; the loss is the split ``train``'s, else the first split's that has one."""
+        """Of the epochs asked for; which loss it is says `training_losses`."""
         records = [segment.record for segment in run.segments]
         found = [
             each
@@ -60,9 +61,7 @@ class History:
             for each in zip(record.epochs, record.steps, record.metrics, record.dynamics, strict=True)
             if asked is None or each[0] in asked
         ]
-        splits = ("train", *(split.name for split in run.manifest.splits))
-        one = next((split for split in splits if any("loss" in each[2].get(split, {}) for each in found)), "train")
-        losses = [each[2].get(one, {}).get("loss") for each in found]
+        losses = training_losses(run, [each[2] for each in found])
         return cls([each[0] for each in found], [each[1] for each in found], losses, [each[3] for each in found])
 
     def place(self, at: int | None) -> Place:

@@ -9,6 +9,7 @@ import duckdb
 import numpy as np
 import polars as pl
 
+from ibstore.analyze.losses import training_losses
 from ibstore.analyze.parts import unreadable
 from ibstore.analyze.sql.sandbox import pattern, quoted
 from ibstore.store import Run
@@ -197,7 +198,7 @@ def _dynamics(runs: Sequence[Run]) -> pl.DataFrame:
 def _changes(run: Run) -> Iterator[tuple[dict[str, Any], Dynamics]]:
     """Run, epoch, step and change of the loss since the epoch before, beside the dynamics, of each epoch in order."""
     records = [segment.record for segment in run.segments]
-    losses = _losses([metrics for record in records for metrics in record.metrics], run)
+    losses = iter(training_losses(run, [metrics for record in records for metrics in record.metrics]))
     before = None
     for record in records:
         for epoch, step, dynamics in zip(record.epochs, record.steps, record.dynamics, strict=True):
@@ -205,13 +206,6 @@ def _changes(run: Run) -> Iterator[tuple[dict[str, Any], Dynamics]]:
             change = None if loss is None or before is None else loss - before
             yield {"run": run.name, "epoch": epoch, "step": step, "loss_change": change}, dynamics
             before = loss
-
-
-def _losses(metrics: Sequence[Metrics], run: Run) -> Iterator[float | None]:
-    """Loss at each epoch: the split ``train``'s, else the first recorded split's that has one at any epoch."""
-    splits = ("train", *(split.name for split in run.manifest.splits))
-    one = next((split for split in splits if any("loss" in epoch.get(split, {}) for epoch in metrics)), "train")
-    return (epoch.get(one, {}).get("loss") for epoch in metrics)
 
 
 def _whole(number: float | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class Job:
         """What is minimized."""
         return objective(self.recipe.loss)
 
-    @property
+    @cached_property
     def per_epoch(self) -> int:
         """Steps in an epoch."""
         return self._order(0).per_epoch
@@ -83,6 +84,7 @@ class Job:
         """Layers to record of a network."""
         return self.settings.recording.layers or self.recipe.recorded_layers(model)
 
+    @cached_property
     def probes(self) -> dict[str, Probe]:
         """What is recorded, by split."""
         recording = self.settings.recording

@@ -122,7 +122,7 @@ class Runs:
             self.store,
             model,
             layers=layers,
-            probes=job.probes(),
+            probes=job.probes,
             run=name,
             batch_size=recording.probe_batch,
             dtype=recording.dtype,

@@ -1,5 +1,6 @@
 """Runs that are trained together, from one capture point to the next."""
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import fsum
@@ -49,6 +50,7 @@ class Session:
         self._job, self._networks, self._trainer, self._seen = job, networks, trainer, seen
         self._running = list(members)
         self._points = job.points()
+        self._steps = list(self._points)
         self._unrecorded = job.unrecorded()
 
     def run(self) -> None:
@@ -92,7 +94,7 @@ class Session:
         """Whether what stops a run looks at it now, and says so."""
         if member.stopping is None or step % self._job.per_epoch:
             return False
-        probe = self._job.probes()[self._job.settings.recording.splits[0]]
+        probe = self._job.probes[self._job.settings.recording.splits[0]]
         return member.stopping(step // self._job.per_epoch, self._networks.plain(member.index), probe.x, probe.y)
 
     def _record(self, member: Member, step: int, dynamics: Dynamics, *, stopped: bool) -> None:
@@ -113,6 +115,6 @@ class Session:
         loss, accuracy = (fsum(each[name] for each in last) / len(last) for name in ("loss", "accuracy"))
         runs = f", {len(due)} runs" if len(due) > 1 else ""
         unit = self._job.settings.recording.schedule.unit.removesuffix("s")
-        done = sum(point <= step for point in self._points)
+        done = bisect_right(self._steps, step)
         detail = f"{unit} {self._job.point(step)}{runs}: loss {loss:.3f} accuracy {accuracy:.3f}"
         self._job.emit(Event("train", done, len(self._points), detail))

@@ -10,6 +10,7 @@ import torch
 
 from ibstore.capture.datasets import SPLITS
 from ibstore.capture.recipes import Recipe
+from ibstore.capture.recorder import PROBE_BATCH
 from ibstore.capture.schedule import Schedule
 from ibstore.capture.values import floating_dtype
 from ibstore.errors import UsageError
@@ -21,7 +22,7 @@ OPTIMIZERS: Final[Mapping[str, Callable[..., torch.optim.Optimizer]]] = {
     "Adadelta": torch.optim.Adadelta,
 }
 
-PROBE_BATCH: Final = 1000
+EVERY_EPOCH: Final = Schedule.every(1)
 
 _LOWEST: Final = {"epochs": 0, "seed": 0, "data_seed": 0, "batch_size": 1, "limit": 1, "threads": 1}
 _MOST_THREADS: Final = 1024
@@ -64,7 +65,7 @@ class Recording:
 
     layers: tuple[str, ...] | None = None
     splits: tuple[str, ...] = ("train",)
-    schedule: Schedule = field(default_factory=lambda: Schedule.parse("every:1"))
+    schedule: Schedule = EVERY_EPOCH
     probe: int | None = None
     probe_batch: int = PROBE_BATCH
     dtype: str | None = None
@@ -178,7 +179,7 @@ class TrainSettings:
             "options": dict(self.options),
             "data_seed": self.data_seed,
             "train_fraction": self.train_fraction,
-            "schedule": None if recording.schedule == Schedule.parse("every:1") else str(recording.schedule),
+            "schedule": None if recording.schedule == EVERY_EPOCH else str(recording.schedule),
             "probe": recording.probe,
             "fixed_minibatches": recording.fixed_minibatches,
             "parallel_minibatches": recording.parallel_minibatches,

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from ibstore.capture.datasets import Samples
-from ibstore.capture.forward import batches, evaluating
+from ibstore.capture.forward import ProbePass, evaluating
+from ibstore.capture.inputs import Inputs
 from ibstore.capture.metrics import Means
 from ibstore.capture.training.networks import Networks
 from ibstore.capture.training.objectives import Objective
@@ -69,9 +70,9 @@ def measured(
     network: nn.Module, objective: Objective, samples: Samples, batch: int, device: torch.device
 ) -> dict[str, float]:
     """Mean loss and accuracy of a network over samples, in eval mode."""
-    means = Means()
+    means, labels = Means(), torch.from_numpy(samples.y)
+    one = ProbePass(network, Inputs.of(samples.x), batch, device, labels, objective.measure)
     with evaluating(network):
-        for rows in batches(len(samples), batch):
-            x, y = (torch.from_numpy(array[rows]).to(device) for array in (samples.x, samples.y))
-            means.add(objective.measure(network(x), y), len(x))
+        for spoken in one.spoken([], one.batches()):
+            means.add(spoken.measured, spoken.samples)
     return means.result()
