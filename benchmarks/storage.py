@@ -32,7 +32,8 @@ class Way:
 
 
 WAYS = {
-    "float32": Way("ibstore, lossless (the default: zstd 1)"),
+    "float32": Way("ibstore, lossless (the default: zstd −1)"),
+    "zstd:1": Way("ibstore, lossless, `--codec zstd:1`"),
     "lz4": Way("ibstore, lossless, `--codec lz4`"),
     "float16": Way("ibstore, `--dtype float16`"),
     "bfloat16": Way("ibstore, `--dtype bfloat16`"),
@@ -123,8 +124,9 @@ def write_store(key: str, layers: Layers, folder: Path) -> None:
     from ibstore.capture import values
     from ibstore.store import LayerInfo, Manifest, ProbeSet, RunWriter, SplitInfo, write_probe_set
     from ibstore.store.create import create_store
+    from ibstore.store.format.encoding import CODEC
 
-    codec, dtype = ("lz4", None) if key == "lz4" else ("zstd:1", key)
+    codec, dtype = (key, None) if key in {"lz4", "zstd:1"} else (CODEC, key)
     floating = values.floating_dtype(dtype)
     stored = values.numpy_name(values.stored_dtype(torch.float32, floating))
     probe = ProbeSet.of(np.zeros((len(next(iter(layers.values()))), 1), np.float32))

@@ -73,7 +73,7 @@ def recording(
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="Round to float16, bfloat16 or float32; by default nothing is lost.")
     ] = None,
-    codec: Annotated[str, typer.Option("--codec", help="zstd, zstd:LEVEL, lz4 or none; all lossless.")] = "zstd:1",
+    codec: Annotated[str, typer.Option("--codec", help="zstd, zstd:LEVEL, lz4 or none; all lossless.")] = "zstd:-1",
     chunk_bytes: Annotated[int, typer.Option("--chunk-bytes", help="Bytes of a chunk before compression.")] = 4194304,
 ) -> dict[str, Any]:
     """What `TrainSettings.of` takes of them for `Recording`."""

@@ -56,7 +56,7 @@ def test_other_settings_are_refused_with_code_2(ibstore: Command, tmp_path):
     assert ibstore("capture", *SMALL, store).code == 0
     other = ibstore("capture", *SMALL, store, "--resume", "--probe-batch", 7, "--codec", "lz4")
     assert other.code == 2
-    assert "probe_batch is 1000 in the store and 7 here; codec is 'zstd:1' in the store and 'lz4' here" in other.err
+    assert "probe_batch is 1000 in the store and 7 here; codec is 'zstd:-1' in the store and 'lz4' here" in other.err
 
 
 def test_a_store_that_would_be_gone_is_refused(ibstore: Command):

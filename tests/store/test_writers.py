@@ -152,7 +152,7 @@ def test_a_run_is_gone_on_with_by_who_describes_it_alike_alone(store):
         )
     assert str(caught.value) == (
         "run 'run0' cannot be resumed with other settings: seed is 0 in the store and 1 here; threads is 2 in the "
-        "store and 4 here; codec is 'zstd:1' in the store and 'lz4' here; settings.lr is 0.1 in the store and 0.2 "
+        "store and 4 here; codec is 'zstd:-1' in the store and 'lz4' here; settings.lr is 0.1 in the store and 0.2 "
         "here; give the same, or begin another run"
     )
     assert stores.tree(store) == before

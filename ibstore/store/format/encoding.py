@@ -1,6 +1,6 @@
 """How numbers become bytes: the codec of inner chunks and their size.
 
-Chosen from measurements (docs/benchmarks.md): zstd level 1 on chunks of 4 MiB stores a CNN's activations in less
+Chosen from measurements (docs/benchmarks.md): zstd level −1 on chunks of 4 MiB stores a CNN's activations in less
 than half their size and reads at more than 1 GB/s on two cores. No shuffle: it makes post-ReLU data larger.
 """
 
@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from ibstore.errors import UsageError
 from ibstore.store.format.layout import CHUNK_BYTES
+
+CODEC: Final = "zstd:-1"
+"""What is taken unless another is asked for."""
 
 _CODEC: Final = re.compile(r"(?P<name>zstd|lz4|none)(:(?P<level>-?\d+))?")
 _LEVELS: Final = {"zstd": range(-7, 23), "lz4": range(1), "none": range(1)}
@@ -22,7 +25,7 @@ class Encoding:
     Parameters
     ----------
     codec
-        ``zstd`` (level 1), ``zstd:LEVEL`` from -7 (fast) to 22 (small), ``lz4`` (faster, larger) or ``none``.
+        ``zstd`` (level -1), ``zstd:LEVEL`` from -7 (fast) to 22 (small), ``lz4`` (faster, larger) or ``none``.
         Each is lossless, and each chunk ends with its CRC-32C.
     chunk_bytes
         Bytes of a chunk before compression, at most (but a sample at least).
@@ -38,7 +41,7 @@ class Encoding:
     3
     """
 
-    codec: str = "zstd:1"
+    codec: str = CODEC
     chunk_bytes: int = CHUNK_BYTES
 
     def __post_init__(self) -> None:
@@ -57,7 +60,7 @@ class Encoding:
     def level(self) -> int:
         """The codec's level."""
         level = self.codec.partition(":")[2]
-        return int(level) if level else 1
+        return int(level or CODEC.partition(":")[2])
 
     def compressors(self) -> list[dict[str, Any]]:
         """The codec as Zarr's metadata name it, with a CRC-32C behind it."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Self
 
-from ibstore.store.format.encoding import Encoding
+from ibstore.store.format.encoding import CODEC, Encoding
 from ibstore.store.format.layout import CHUNK_BYTES
 
 FORMAT: Final = 1
@@ -82,7 +82,7 @@ class Manifest:
     threads: int = 1
     probe_batch: int = 1000
     rounding: str | None = None
-    codec: str = "zstd:1"
+    codec: str = CODEC
     chunk_bytes: int = CHUNK_BYTES
     settings: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
