@@ -19,7 +19,7 @@ from ibstore.capture.training.runs import MakeStopping, Runs, Trained
 from ibstore.capture.training.settings import TrainSettings
 from ibstore.devices import resolve_device
 from ibstore.errors import UsageError
-from ibstore.events import Emit, ignore
+from ibstore.events import Emit, Event, ignore
 
 __all__ = ["MakeStopping", "TrainSettings", "Trained", "train", "train_replicas"]
 
@@ -121,6 +121,8 @@ def train_replicas(
         found: dict[str, Trained] = {}
         for group in runs.groups(names):
             networks = job.many(list(group), same_init=same_init)
+            if networks.slow:
+                emit(Event("notice", detail=f"{networks.slow}; --sweep seed=FIRST:LAST does that, with the same runs"))
             found |= {trained.run: trained for trained in runs.carry_out(job, networks, group)}
         return [found[name] for name in names.values()]
 

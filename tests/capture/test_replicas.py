@@ -144,3 +144,19 @@ def test_networks_with_batch_norm_are_refused(tmp_path):
 def test_none_is_refused(tmp_path):
     with pytest.raises(UsageError, match="replicas is 0; give --replicas 1 or more"):
         train_replicas("szt-complicated", tmp_path / "lab", 0, settings=settings())
+
+
+@pytest.mark.parametrize(("replicas", "told"), [(2, True), (1, False)])
+def test_networks_that_train_slower_at_once_are_told(tmp_path, replicas, told):
+    notices = []
+    settings = TrainSettings.of(recipe("mnist-cnn"), epochs=0, limit=10, device="cpu", threads=1)
+    train_replicas("mnist-cnn", tmp_path / "lab.zarr", replicas, settings=settings, emit=notices.append)
+    slow = "2 networks of 28,938 parameters are likely to train slower at once than one after another on a CPU"
+    assert told == any(event.stage == "notice" and event.detail.startswith(slow) for event in notices)
+
+
+def test_tiny_networks_are_trained_at_once_without_a_word(tmp_path):
+    notices = []
+    settings = TrainSettings.of(recipe("mnist14-conv"), epochs=0, device="cpu", threads=1)
+    train_replicas("mnist14-conv", tmp_path / "lab.zarr", 2, settings=settings, emit=notices.append)
+    assert not any("slower" in event.detail for event in notices)

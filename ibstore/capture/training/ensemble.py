@@ -12,7 +12,7 @@ torch.Size([5, 8, 1])
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -28,6 +28,9 @@ from ibstore.capture.training.ensemble_checks import (
 )
 from ibstore.capture.training.ensemble_layers import has_stacked_form, stacked_form
 from ibstore.errors import ResumeError, UnknownNameError, UsageError
+
+LARGE: Final = 10_000
+"""Parameters from which networks that are mapped over gain nothing on a CPU."""
 
 RunAll = Callable[[nn.Module, torch.Tensor], Any]
 """From a network whose parameters are stacks and inputs (R, batch, …) to outputs (R, batch, …)."""
@@ -110,6 +113,22 @@ class Ensemble(nn.Module):
                 f"({first_line(error)}); give x as (replica, batch, …), with each batch as the network takes it, or "
                 f"{ONE_BY_ONE}"
             ) from error
+
+    @property
+    def slow(self) -> str | None:
+        """Why it is likely to be slower than one network after another; None where that is not known.
+
+        Measured on two cores (docs/benchmarks.md): networks that are mapped over are quicker at once while they are
+        tiny, and those with convolutions of 30,000 weights have 0.7 times the speed.
+        """
+        weights = sum(parameter.numel() for parameter in self.parameters()) // self.replicas
+        on_cpu = all(parameter.device.type == "cpu" for parameter in self.parameters())
+        if self.replicas == 1 or not on_cpu or self._run is not _run_mapped or weights < LARGE:
+            return None
+        return (
+            f"{self.replicas} networks of {weights:,} parameters are likely to train slower at once than one after "
+            f"another on a CPU"
+        )
 
     @property
     def stacked(self) -> dict[str, nn.Parameter]:

@@ -40,6 +40,10 @@ class Networks(Protocol):
     def draw(self) -> torch.Tensor:
         """Rows of the next batch: (batch,) of one network, (R, batch) of many."""
 
+    @property
+    def slow(self) -> str | None:
+        """Why training them together is likely to take longer than one after another; None where it is not."""
+
     def plain(self, index: int) -> nn.Module:
         """The network of a run as it is now, to be looked at until the next is asked for."""
 
@@ -55,7 +59,7 @@ class One:
 
     def __init__(self, model: nn.Module, order: Order, make_optimizer: MakeOptimizer) -> None:
         self.module, self._order = model, order
-        self.replicas = None
+        self.replicas = self.slow = None
         self.parameters = dict(model.named_parameters())
         self.optimizer = make_optimizer(model.parameters())
 
@@ -80,7 +84,7 @@ class Many:
     def __init__(self, models: Sequence[nn.Module], orders: Sequence[Order], make_optimizer: MakeOptimizer) -> None:
         self.module = stack(models)
         self._shown, self._orders, self.replicas = models[0], orders, len(models)
-        self.parameters = self.module.stacked
+        self.parameters, self.slow = self.module.stacked, self.module.slow
         self.optimizer = make_optimizer(self.module.parameters())
 
     def draw(self) -> torch.Tensor:
