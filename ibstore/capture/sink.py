@@ -2,7 +2,8 @@
 
 An epoch of more than half of `SEGMENT_BYTES` is a segment of its own and is written while it arrives. Smaller ones
 are gathered until a segment is full or `SECONDS` have passed, so that a tiny network's thousands of epochs are
-few files; what is gathered is committed at the end.
+few files; what is gathered is committed at the end. Many runs at once have smaller segments: together they hold
+`GATHERED` bytes at most.
 """
 
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
+from weakref import WeakSet
 
 from ibstore.capture.layers import Batch
 from ibstore.capture.state import State
@@ -18,8 +20,15 @@ from ibstore.store import RunWriter, SegmentWriter
 from ibstore.store.format.layout import epochs_per_segment
 from ibstore.store.format.schema import Dynamics, Metrics
 
+GATHERED: Final = 512 << 20
+"""Bytes that all sinks of a process gather."""
+
 SECONDS: Final = 30.0
 """What a kill may cost of a network whose epochs are gathered."""
+
+
+_open: Final["WeakSet[EpochSink]"] = WeakSet()
+"""Sinks that gather."""
 
 
 @dataclass
@@ -58,13 +67,14 @@ class EpochSink:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
-        self._capacity = epochs_per_segment(epoch_bytes)
+        self._epoch_bytes, self._capacity = epoch_bytes, epochs_per_segment(epoch_bytes)
         self._seconds, self._clock = seconds, clock
         self._segment: SegmentWriter | None = None
         self._epoch: _Epoch | None = None
         self._gathered: list[_Epoch] = []
         self._since = 0.0
         self._state: State | None = None
+        _open.add(self)
 
     def begin(self, epoch: int) -> None:
         """Expect the batches of ``epoch``."""
@@ -92,7 +102,9 @@ class EpochSink:
 
     def flush_when_due(self) -> None:
         """Commit what is gathered when it fills a segment or has waited long enough."""
-        if self._gathered and (len(self._gathered) >= self._capacity or self._clock() - self._since >= self._seconds):
+        share = GATHERED // max(1, len(_open)) // max(1, self._epoch_bytes)
+        full = len(self._gathered) >= min(self._capacity, max(1, share))
+        if self._gathered and (full or self._clock() - self._since >= self._seconds):
             self.flush()
 
     def flush(self) -> None:
@@ -123,6 +135,7 @@ class EpochSink:
         finally:
             with suppress(StoreError):  # the next writer sweeps it; an error of the writing says more
                 self._discard()
+            _open.discard(self)
             self._writer.close()
 
     def complete(self) -> None:

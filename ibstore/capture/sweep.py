@@ -16,6 +16,9 @@ NUMBERS: Final = ("lr", "train_fraction")
 TEXTS: Final = ("dataset", "optimizer")
 """Settings that can be swept, beside a recipe's own options."""
 
+MOST: Final = 10_000
+"""Values of a range."""
+
 _RANGE: Final = re.compile(r"(-?\d+):(-?\d+)")
 
 
@@ -87,4 +90,6 @@ def _expanded(value: str) -> list[str]:
     first, last = int(match[1]), int(match[2])
     if last < first:
         raise UsageError(f"range {value!r} ends before it begins; write FIRST:LAST, both included")
+    if last - first >= MOST:
+        raise UsageError(f"range {value!r} has {last - first + 1:,} values; sweep {MOST:,} at most at a time")
     return [str(number) for number in range(first, last + 1)]

@@ -52,6 +52,19 @@ def test_thousands_of_epochs_are_few_files(store, monkeypatch):
         np.testing.assert_array_equal(recorded(store, "11", 999), model(X).numpy())
 
 
+def test_many_runs_at_once_share_what_is_gathered(tmp_path, monkeypatch):
+    monkeypatch.setattr(EpochSink.__init__, "__defaults__", (sink.SECONDS, lambda: 0.0))
+    monkeypatch.setattr(sink, "GATHERED", 4 * 3 * 64 * 2 * (10 + 7 + 5 + 4 + 3 + 2) * 4)
+    stores = [tmp_path / f"{number}.zarr" for number in range(4)]
+    recorders = [Recorder(store, tiny(), x=X) for store in stores]
+    for recorder in recorders:
+        for epoch in range(7):
+            recorder.record(epoch)
+    for recorder in recorders:
+        recorder.close()
+    assert [segments(store) for store in stores] == [[(0, 1, 2), (3, 4, 5), (6,)]] * 4
+
+
 def test_a_segment_is_full_at_so_many_bytes(store, monkeypatch):
     rows = 64 * 2 * (10 + 7 + 5 + 4 + 3 + 2) * 4
     monkeypatch.setattr(layout, "SEGMENT_BYTES", 3 * rows + 1)

@@ -45,6 +45,7 @@ def test_names_tell_combinations_apart():
         (["lr=0.1,"], "cannot be read"),
         (["seed=1,0:2"], "has a value twice"),
         (["seed=3:1"], "range '3:1' ends before it begins"),
+        (["seed=0:99999999999999"], "range '0:99999999999999' has 100,000,000,000,000 values; sweep 10,000 at most"),
         (["lr=1", "lr=2"], "swept twice"),
     ],
 )
