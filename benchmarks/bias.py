@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measure import DOCUMENT, keep, machine
 from ibstore.analyze.estimate.entropy import CountsOfCounts, find_estimator
-from ibstore.analyze.plots import COLOURS, STYLE
+from ibstore.analyze.plots.style import COLOURS, STYLE
 
 PAGE = DOCUMENT.parent / "estimators.md"
 PICTURE = DOCUMENT.parent / "bias.png"

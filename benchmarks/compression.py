@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import ibstore
 from benchmarks.measure import DOCUMENT, keep, machine
 from benchmarks.plane import DATA
-from ibstore.analyze.plots import COLOURS, STYLE
+from ibstore.analyze.plots.style import COLOURS, STYLE
 
 if TYPE_CHECKING:
     import torch

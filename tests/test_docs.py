@@ -109,6 +109,20 @@ def test_python_runs(here: Path, page: str, captured: Path) -> None:
     DISCRETIZATIONS.update(known[1])
 
 
+def test_the_page_of_stochastic_layers_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ibstore: Command) -> None:
+    """Its stores are those that its own captures make, cut short."""
+    page = "docs/information-dropout.md"
+    monkeypatch.chdir(tmp_path)
+    for command in commands(page):
+        short = ["--epochs", 0, "--limit", 10, "--probe", 5] if command[1] == "capture" else []
+        done = ibstore(*command[1:], *short)
+        assert done.code == 0, (command, done)
+    assert {"transmitted.png", "maps.png"} <= {path.name for path in tmp_path.iterdir()}
+    (block,) = blocks(page, "python")
+    with torch.random.fork_rng():
+        exec(compile(block, page, "exec"), {})
+
+
 def test_pages_have_commands_and_code() -> None:
     """The patterns above find something: a changed layout of the pages must not empty these tests."""
     assert len(commands("README.md")) >= 10

@@ -12,6 +12,7 @@ from ibstore.analyze.estimate.density import is_density
 from ibstore.analyze.estimate.entropy import NATS_PER_BIT, CountsOfCounts, saturated, within
 from ibstore.analyze.narrow import DIVERGED, nan_refused
 from ibstore.analyze.parts import Parts
+from ibstore.analyze.stochastic import mean_kl
 from ibstore.analyze.tasks import TEXT_COLUMNS, WHOLE, Task
 from ibstore.errors import ValuesError
 from ibstore.store.reader import listed
@@ -30,7 +31,7 @@ ESTIMATED: Final = (
 )
 """Columns that an estimator makes, in bits: an information within its bounds, as estimated, and its error bar."""
 
-IN_UNITS: Final = (*ESTIMATED, "ceiling", "dpi_xt", "dpi_ty")
+IN_UNITS: Final = (*ESTIMATED, "ceiling", "dpi_xt", "dpi_ty", "mean_kl")
 """Columns in bits or nats."""
 
 COLUMNS: Final = (
@@ -38,6 +39,7 @@ COLUMNS: Final = (
     *("h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty", "beta", "ib"),
     *("distinct_x", "distinct_t", "singletons_t", "coverage_t", "ceiling", "saturated"),
     *("i_xt_raw", "i_xt_low", "i_xt_high", "i_ty_raw", "i_ty_low", "i_ty_high", "dpi_xt", "dpi_ty", "variance"),
+    "mean_kl",
 )
 LONG_COLUMNS: Final = (
     *("run", "split", "epoch", "layer", "channel", "waist", "estimator", "variable", "unit", "n"),
@@ -166,6 +168,7 @@ def table(
 
     return (
         _stored(todo, estimators, parts, epochs)
+        .join(mean_kl(todo), on=("run", "split", "layer", "epoch"), how="left", maintain_order="left")
         .with_columns(_broken(information) for information in INFORMATION)
         .with_columns(ceiling=pl.col("n").log(2), coverage_t=_coverage("t"), saturated="saturated_t")
         .with_columns(pl.col(IN_UNITS) * UNITS[unit])

@@ -37,3 +37,27 @@ class Question(Selection):
         from ibstore.analyze.measures.doctor import doctor
 
         return doctor(self, named_estimators(estimators) if estimators else ())
+
+    def probe(self, target: str = "y", *, hidden: int = 128, seed: int = 0, unit: str = "bits") -> "pl.DataFrame":
+        """How much of a target layers still hold, as `ibstore.analyze.measures.probe` describes it.
+
+        Parameters
+        ----------
+        target
+            ``y``, the labels, or the name of a target that the samples were recorded with, such as ``nuisance``.
+        hidden
+            Units of the classifier's hidden layer; 0: it is linear.
+        seed
+            Of its weights, and of the samples that are held back.
+        unit
+            "bits" or "nats".
+
+        Raises
+        ------
+        UsageError
+            When there is no such target, or it is no class.
+        """
+        from ibstore.analyze.measures.probe import probe
+
+        check_unit(unit)
+        return probe(self, target, hidden, seed, unit)

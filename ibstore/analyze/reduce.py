@@ -16,6 +16,9 @@ Block = NDArray[Any]
 
 REDUCTIONS: Final[dict[str, Callable[..., Block]]] = {}
 
+FLOOR: Final = 1e-4
+"""What numbers are taken for where they are less and a logarithm is needed."""
+
 CHECKS: Final[dict[str, Callable[..., None]]] = {}
 """What refuses a reduction's arguments whatever the layer's shape, by the reduction's name."""
 
@@ -101,6 +104,24 @@ def channelmax(block: Block) -> Block:
     """Maximum of each channel over its places, (sample, channel)."""
     _needs_axes(block, 1)
     return np.asarray(block.reshape(*block.shape[:2], -1).max(axis=2))
+
+
+def _check_floor(floor: float = FLOOR) -> None:
+    if not floor > 0:
+        raise ValueError(f"a logarithm is taken of what is above 0, and the floor is {floor}")
+
+
+@partial(register_reduction, check=_check_floor)
+def log(block: Block, floor: float = FLOOR) -> Block:
+    """Natural logarithm of every unit, of the floor where it is less: log-normal noise becomes normal."""
+    values = block.astype(np.result_type(block.dtype, np.float32), copy=False)
+    return np.asarray(np.log(np.maximum(values, np.asarray(floor, values.dtype))))
+
+
+@partial(register_reduction, check=_check_floor)
+def channellog(block: Block, floor: float = FLOOR) -> Block:
+    """Mean of the logarithms of each channel over its places, (sample, channel): as `channelmean` of `log`."""
+    return channelmean(log(block, floor))
 
 
 def _pool(block: Block, window: tuple[int, ...], total: np.dtype[Any] | None = None) -> Block:

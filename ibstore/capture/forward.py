@@ -11,8 +11,10 @@ from torch import nn
 
 from ibstore.capture import hooks, values
 from ibstore.capture.arguments import check_model
+from ibstore.capture.dropout import transmitting
 from ibstore.capture.inputs import Inputs
 from ibstore.capture.metrics import Measure
+from ibstore.capture.position import samples_from
 from ibstore.capture.specs import LayerSpec
 from ibstore.capture.transfer import Transfer, Wait, one_behind
 from ibstore.capture.unwrap import as_written, check_watchable, unwrapped
@@ -74,7 +76,8 @@ class ProbePass:
 
     def run(self, rows: slice) -> Any:
         """What the network puts out for these rows."""
-        return self.inputs.given_to(self.model, rows, self.device)
+        with samples_from(rows.start):
+            return self.inputs.given_to(self.model, rows, self.device)
 
     def try_first(self) -> Any:
         """Run the first batch.
@@ -114,9 +117,10 @@ class ProbePass:
 
     def _speak(self, layers: Sequence[LayerSpec], rows: slice) -> Spoken:
         transfer = Transfer()
-        with hooks.copying(self.model, layers, transfer.copy) as copies:
+        with hooks.copying(self.model, layers, transfer.copy) as copies, transmitting(self.model) as heard:
             output = self.run(rows)
-        measured = {name: transfer.copied(mean) for name, mean in self._measured(output, rows).items()}
+        means = {**self._measured(output, rows), **{f"kl_{path}": told.nats.mean() for path, told in heard.items()}}
+        measured = {name: transfer.copied(mean) for name, mean in means.items()}
         return Spoken(rows.stop - rows.start, copies, measured, transfer.sent())
 
     def _measured(self, output: Any, rows: slice) -> Mapping[str, torch.Tensor | float]:

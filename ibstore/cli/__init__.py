@@ -18,6 +18,7 @@ from ibstore.cli import (
     measure,
     merge,
     plot,
+    probe,
     query,
     repair,
     rm,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(capture, analyze, measure, sweep, doctor, query, plot),
+    *(capture, analyze, measure, probe, sweep, doctor, query, plot),
     *(ls, info, waists, import_, export, verify, repair, cp, merge, rm),
 ):
     app.command(command.NAME, cls=Command)(command.command)

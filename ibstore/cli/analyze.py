@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,9 @@ PLANNED = (
 LONG = ("waist", "layer", "epoch", "variable", "entropy", "distinct", "singletons", "coverage", "saturated")
 BARS = ("i_xt_low", "i_xt_high", "i_ty_low", "i_ty_high", "variance")
 """Shown where an estimator has error bars."""
+
+OWN = ("mean_kl",)
+"""Shown where layers are draws of a stochastic one, which says itself what it tells of the input."""
 
 BRIEF = ("waist", "layer", "epoch", "h_x", "h_t", "i_xt", "i_ty", "ib", "distinct_t", "saturated")
 
@@ -96,8 +100,8 @@ def command(
             return
         table = question()
     brief, context = columns
-    bars = BARS if not long and table["variance"].drop_nulls().len() else ()
-    write(table, form, out, (*brief, *bars), context)
+    shown = [] if long else [name for name, of in ((BARS, "variance"), (OWN, "mean_kl")) if table[of].count()]
+    write(table, form, out, (*brief, *chain.from_iterable(shown)), context)
 
 
 def _write_growing(

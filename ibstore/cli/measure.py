@@ -7,10 +7,9 @@ import typer
 from ibstore.cli.arguments import EstimatorOption, UnitOption
 from ibstore.cli.output import FormatOption, OutOption, QuietOption, write
 from ibstore.cli.progress import listening
-from ibstore.cli.selecting import Selected, selecting
+from ibstore.cli.selecting import BINLESS, VALUES, Selected, selecting
 
 NAME = "measure"
-
 CONTEXT = (
     "run",
     "split",
@@ -48,6 +47,8 @@ def command(
     diagram                                      areas that X, Y and T share
     between                                      I(Ti;Tj) of every two layers
     correlation(shrinkage=0)                     total correlation of a layer's units
+    transmitted                                  what stochastic layers say that they tell
+    maps(count=6)                                where in a picture layers say something
     ranges                                       what bins clip, and how many are used
     runs(level=0.95)                             mean, spread and interval over runs
     extended(form=pooled, seed=0)                several networks as one, or form=sampled
@@ -65,7 +66,7 @@ def command(
     from ibstore.analyze.measures import find_measure
 
     find_measure(what)  # told before a store is looked at
-    names, known = selected.named()
+    names, known = selected.named([VALUES] if what.strip().startswith(BINLESS) else None)
     with listening(quiet) as emit:
         asked = selected.study().ask(names, known=known, emit=emit, **selected.about())
         table = asked.measure(what, estimator or "plugin", unit=unit)

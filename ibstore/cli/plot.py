@@ -1,4 +1,4 @@
-"""`ibstore plot`: pictures of the information plane."""
+"""`ibstore plot`: pictures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening, tell
-from ibstore.cli.selecting import Selected, selecting
+from ibstore.cli.selecting import BINLESS, VALUES, Selected, selecting
 
 NAME = "plot"
 
@@ -16,18 +16,21 @@ NAME = "plot"
 @selecting
 def command(
     selected: Selected,
-    kind: Annotated[str, typer.Argument(metavar="plane|curves", help="Which picture.", show_default=False)],
+    kind: Annotated[
+        str, typer.Argument(metavar="plane|curves|transmitted|maps", help="Which picture.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to draw to: .png, .svg or .pdf.")],
     estimator: EstimatorOption = None,
     beta: BetaOption = 1.0,
     unit: UnitOption = "bits",
     quiet: QuietOption = False,
 ) -> None:
-    """Draw the information plane, or curves over the epochs.
+    """Draw the information plane, curves over the epochs, or what stochastic layers transmit.
 
     `plane`: I(T;Y) over I(X;T), layers by colour, epochs by shade. `curves`: H(T), I(X;T), I(T;Y) and ib against
     the epoch, layers side by side. Without --waist: every waist that was analyzed before and fits the runs. What is
-    missing is computed first.
+    missing is computed first. Of stochastic layers, without a waist: `transmitted`, what they say that they tell of
+    the input, error and total correlation against beta_kl; `maps`, where in a picture they say something.
 
     Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
     """
@@ -35,10 +38,14 @@ def command(
 
     plots.check(kind, out)
     study = selected.study()
-    names, known = selected.named(study.analyzed(selected.run))
-    asked = {"estimators": estimator or "plugin", "beta": beta, "unit": unit, **selected.about()}
+    measured = kind in BINLESS
+    names, known = selected.named([VALUES] if measured else study.analyzed(selected.run))
     with listening(quiet) as emit:
-        table = study.analyze(names, known=study.meanings() | known, emit=emit, **asked)
+        asked = study.ask(names, known=study.meanings() | known, emit=emit, **selected.about())
+        if measured:
+            table = asked.measure(kind, estimator or "plugin", unit=unit)
+        else:
+            table = asked.plane(estimator or "plugin", beta=beta, unit=unit)
     plots.draw(kind, table, out)
     if not quiet:
-        tell(f"{out} drawn: {kind} of {', '.join(names)}")
+        tell(f"{out} drawn: {kind}" if measured else f"{out} drawn: {kind} of {', '.join(names)}")

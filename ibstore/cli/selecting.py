@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from ibstore.analyze import Study, Waist
 
 DEFAULT_WAIST: Final = "thesis-6.2"
+VALUES: Final = "values: *=identity | exact"
+"""A waist that fits any layer: for questions that look at values, or at no waist."""
+
+BINLESS: Final = ("transmitted", "maps")
+"""Measures, and pictures of them, that hang on no waist."""
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def test_the_table_s_columns_and_types(tmp_path):
         **dict.fromkeys(["epoch", "n", "distinct_x", "distinct_t", "singletons_t"], pl.Int64),
         **dict.fromkeys(["h_x", "h_y", "h_t", "h_xt", "h_ty", "i_xt", "i_ty", "beta", "ib"], pl.Float64),
         **dict.fromkeys(["coverage_t", "ceiling", "i_xt_raw", "i_ty_raw", "dpi_xt", "dpi_ty"], pl.Float64),
-        **dict.fromkeys(["i_xt_low", "i_xt_high", "i_ty_low", "i_ty_high", "variance"], pl.Float64),
+        **dict.fromkeys(["i_xt_low", "i_xt_high", "i_ty_low", "i_ty_high", "variance", "mean_kl"], pl.Float64),
         "saturated": pl.Boolean,
     }
     assert analyze(path).columns == list(plane.COLUMNS)

@@ -12,9 +12,10 @@ from safetensors.torch import load
 from torch import nn
 from torch.nn import functional
 
+from ibstore.capture.recipes import recipe
 from ibstore.capture.recorder import Recorder
 from ibstore.capture.state import State, restore
-from ibstore.capture.train import train
+from ibstore.capture.train import TrainSettings, train
 from ibstore.errors import CaptureError, ResumeError
 from ibstore.store import Encoding, Store
 
@@ -348,6 +349,25 @@ def stopping(epoch):
             raise Interrupted
 
     return listen
+
+
+def test_a_training_with_noise_ends_like_an_undisturbed_one(tmp_path, one_by_one):
+    own = TrainSettings.of(
+        recipe("info-dropout-mnist"),
+        epochs=3,
+        limit=60,
+        batch_size=20,
+        device="cpu",
+        threads=1,
+        options={"width": 0.1, "activation": "softplus"},
+    )
+    whole, parts = tmp_path / "whole.zarr", tmp_path / "parts.zarr"
+    train("info-dropout-mnist", whole, settings=own)
+    with pytest.raises(Interrupted):
+        train("info-dropout-mnist", parts, settings=own, emit=stopping(1))
+    torch.rand(3)
+    train("info-dropout-mnist", parts, settings=own, resume=True)
+    assert contents(parts, "info-dropout-mnist-seed0") == contents(whole, "info-dropout-mnist-seed0")
 
 
 @pytest.mark.parametrize("stop", [0, 2, 3])

@@ -9,6 +9,7 @@ import pytest
 
 from ibstore.analyze.measures import MEASURES
 from ibstore.analyze.measures.findings import FINDINGS
+from ibstore.cli.selecting import BINLESS
 from tests.conftest import Command
 
 WAIST = ("--waist", "thesis-6.2", "--layer", "out", "--epoch", 1, "--quiet")
@@ -29,7 +30,7 @@ def test_the_help_names_every_measure_with_its_numbers(ibstore: Command) -> None
             assert argument in said, (name, argument)
 
 
-@pytest.mark.parametrize("what", [name for name in MEASURES if name != "between"])
+@pytest.mark.parametrize("what", [name for name in MEASURES if name not in {"between", *BINLESS}])
 def test_every_measure_has_a_table_in_every_format(ibstore: Command, lab: list[str], what: str) -> None:
     asked = ("measure", *lab[:1], what, *lab[1:], *WAIST)
     shown = ibstore(*asked)

@@ -151,6 +151,26 @@ def correlation(shrinkage: float = 0.0) -> Measure:
 
 
 @measure
+def transmitted() -> Measure:
+    """What stochastic layers tell of the input by their own account, beside β and the error."""
+    from ibstore.analyze.measures import bottlenecks
+
+    def ask(asked: Asked) -> "pl.DataFrame":
+        runs = {task.run.name: task.run for task in asked.whole.todo}
+        return bottlenecks.transmitted(runs.values(), asked.selection.epochs, asked.unit)
+
+    return ask
+
+
+@measure
+def maps(count: int = 6) -> Measure:
+    """Where in a picture layers say something: values of the places of the first ``count`` samples."""
+    from ibstore.analyze.measures import places
+
+    return lambda asked: places.maps(asked.whole.todo, asked.selection.epochs, count, asked.unit)
+
+
+@measure
 def ranges() -> Measure:
     """What the bins clip, and how many of them are used."""
     from ibstore.analyze.measures import binning

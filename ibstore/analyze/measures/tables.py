@@ -10,12 +10,24 @@ if TYPE_CHECKING:
 
 WHOLE: Final = (
     *("epoch", "n", "runs", "size", "permutations", "units", "constant", "below", "above"),
-    *("step", "hidden_layers", "loss_kink", "snr_drop", "i_xt_turn"),
+    *(
+        "n_fit",
+        "classes",
+        "seed",
+        "sample",
+        "row",
+        "column",
+        "step",
+        "hidden_layers",
+        "loss_kink",
+        "snr_drop",
+        "i_xt_turn",
+    ),
     *("loss_kink_step", "snr_drop_step", "i_xt_turn_step"),
 )
 TEXTS: Final = (
     *("run", "split", "layer", "channel", "waist", "edges", "estimator", "quantity", "unit"),
-    *("other", "other_channel", "other_edges", "method", "form", "variant"),
+    *("other", "other_channel", "other_edges", "method", "form", "variant", "target"),
 )
 KINDS: Final = {**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(TEXTS, "String"), "saturated": "Boolean"}
 """Types of columns by polars' names; all others are Float64."""

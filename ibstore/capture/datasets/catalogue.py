@@ -46,10 +46,16 @@ LOADERS: Final[Mapping[str, Entry]] = {
     ),
     "blackbox-simple": Entry("blackbox:simple", "1,000 rows of 12 integers in −1 … 3, labelled by each row's mean."),
     "cifar10": Entry("pictures:cifar10", "60,000 colour pictures of 32 × 32 in 10 classes, in --data-dir."),
+    "cluttered-mnist": Entry(
+        "nuisances:cluttered", "Digits at random places of 96 × 96 among 21 pieces of others, of mnist or mnist-sample."
+    ),
     "mnist": Entry("digits:mnist", "70,000 handwritten digits of 28 × 28, in --data-dir or downloaded."),
     "mnist-sample": Entry("digits:mnist_sample", "5,000 handwritten digits that come with the installation."),
     "mnist-sample-rgb32": Entry("digits:mnist_sample_rgb32", "mnist-sample at 32 × 32 in three equal channels."),
     "mnist14": Entry("digits:mnist14", "1,000 random digits of mnist in --data-dir or of mnist-sample, 14 × 14."),
+    "occluded": Entry(
+        "nuisances:occluded", "cifar10 in --data-dir under digits; without it digits in colour under digits."
+    ),
     "szt": Entry("twelve_bits:szt", "All 4,096 patterns of 12 bits: var_u.mat in --data-dir, or generated."),
 }
 

@@ -1,14 +1,34 @@
 """The recipes that come with ibstore; docs/recipes.md says what was chosen where a source is silent."""
 
+from dataclasses import replace
 from typing import Final
 
-from ibstore.capture import models
+from ibstore.capture import bottlenecks, models
 from ibstore.capture.recipes.entry import Recipe
 
 _THESIS: Final = "a thesis on the MNIST CNN under waists"
 _SZT: Final = "Shwartz-Ziv & Tishby 2017, arXiv:1703.00810"
 _REPORT: Final = "a report of 2020 on the code of Saxe et al. 2018 (ICLR)"
 _BLACKBOX: Final = "a project report on the code of Shwartz-Ziv & Tishby 2017"
+_DROPOUT: Final = "Achille & Soatto 2018, arXiv:1611.01353"
+
+_WEIGHTS: Final = {"beta_kl": 1.0, "gamma_tc": 0.0}
+
+_CIFAR: Final = Recipe(
+    name="info-dropout-cifar",
+    description="an all-convolutional softplus network on CIFAR-10",
+    source=_DROPOUT,
+    model=bottlenecks.cifar,
+    options={"dropout": "information", "activation": "softplus", "width": 1.0},
+    weights=_WEIGHTS | {"beta_kl": 3.0},
+    layers=bottlenecks.recorded,
+    dataset="cifar10",
+    epochs=200,
+    batch_size=100,
+    lr=0.05,
+    optimizer="SGD-momentum-decay",
+    loss="cross-entropy",
+)
 
 BUNDLED: Final = (
     Recipe(
@@ -122,5 +142,58 @@ BUNDLED: Final = (
         lr=0.001,
         optimizer="Adam",
         loss="cross-entropy",
+    ),
+    Recipe(
+        name="info-dropout-mnist",
+        description="a small network with one of four dropouts on handwritten digits",
+        source=f"{_DROPOUT}; layers chosen here",
+        model=bottlenecks.mnist,
+        options={"dropout": "information", "activation": "relu", "width": 1.0},
+        weights=_WEIGHTS,
+        layers=bottlenecks.recorded,
+        dataset="mnist-sample",
+        epochs=30,
+        batch_size=100,
+        lr=0.001,
+        optimizer="Adam",
+        loss="cross-entropy",
+    ),
+    Recipe(
+        name="info-dropout-cluttered",
+        description="an all-convolutional network on digits among clutter, 96 × 96",
+        source=_DROPOUT,
+        model=bottlenecks.cluttered,
+        options={"dropout": "information", "activation": "relu", "width": 1.0},
+        weights=_WEIGHTS | {"beta_kl": 0.5},
+        layers=bottlenecks.recorded,
+        dataset="cluttered-mnist",
+        epochs=80,
+        batch_size=128,
+        lr=0.01,
+        optimizer="SGD-momentum",
+        loss="cross-entropy",
+    ),
+    _CIFAR,
+    replace(
+        _CIFAR,
+        name="info-dropout-occluded",
+        description="the same network on pictures under digits",
+        dataset="occluded",
+    ),
+    Recipe(
+        name="vae-mnist",
+        description="a variational autoencoder of digits, or its twin with Information Dropout",
+        source=f"Kingma & Welling 2014, arXiv:1312.6114; {_DROPOUT}",
+        model=bottlenecks.vae,
+        options={"bottleneck": "gaussian", "latent": 20, "width": 1.0},
+        weights=_WEIGHTS,
+        divided=False,
+        layers=bottlenecks.recorded,
+        dataset="mnist-sample",
+        epochs=50,
+        batch_size=100,
+        lr=0.001,
+        optimizer="Adam",
+        loss="own-output",
     ),
 )

@@ -28,9 +28,14 @@ class Recipe:
     loss
         Name in `ibstore.capture.training.objectives.OBJECTIVES`.
     layers
-        Layers to record; None: every child of the network that has parameters.
+        Layers to record, or what tells them of a network; None: every child of the network that has parameters.
     options
         What ``model`` takes, with its defaults: numbers and texts.
+    weights
+        Weights of what the loss adds for stochastic layers, with their defaults: ``beta_kl`` and ``gamma_tc`` of
+        `ibstore.capture.dropout.Lagrangian`. They are options too.
+    divided
+        Whether that is divided by the number of training samples, as the authors of Information Dropout do it.
     random_batches
         Whether a step draws a random batch of its own, and is an epoch.
     splits, schedule, train_fraction
@@ -49,8 +54,10 @@ class Recipe:
     lr: float
     optimizer: str
     loss: str
-    layers: tuple[str, ...] | None = None
+    layers: tuple[str, ...] | Callable[[nn.Module], tuple[str, ...]] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    divided: bool = True
     random_batches: bool = False
     splits: tuple[str, ...] = ("train",)
     schedule: str = "every:1"
@@ -65,18 +72,17 @@ class Recipe:
         UsageError
             When the recipe has no such option, or the value cannot be read.
         """
-        unknown = [name for name in given if name not in self.options]
+        own = {**self.options, **self.weights}
+        unknown = [name for name in given if name not in own]
         if unknown:
-            known = ", ".join(f"{name}={value}" for name, value in self.options.items()) or "none"
+            known = ", ".join(f"{name}={value}" for name, value in own.items()) or "none"
             raise UsageError(f"recipe {self.name!r} has no option {unknown[0]!r}; it has {known}")
-        return {
-            name: _read(name, given[name], value) if name in given else value for name, value in self.options.items()
-        }
+        return {name: _read(name, given[name], value) if name in given else value for name, value in own.items()}
 
     def recorded_layers(self, model: nn.Module) -> tuple[str, ...]:
         """Layers to record of a network that was made."""
         if self.layers is not None:
-            return self.layers
+            return self.layers(model) if callable(self.layers) else self.layers
         return tuple(name for name, child in model.named_children() if any(True for _ in child.parameters()))
 
 

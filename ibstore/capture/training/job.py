@@ -10,6 +10,7 @@ from torch import nn
 
 from ibstore.capture.arguments import Probe
 from ibstore.capture.datasets import Dataset, Samples
+from ibstore.capture.dropout import Lagrangian
 from ibstore.capture.provenance import Provenance
 from ibstore.capture.recipes import Recipe
 from ibstore.capture.training.networks import Many, Networks, One
@@ -46,6 +47,12 @@ class Job:
         """What is minimized."""
         return objective(self.recipe.loss)
 
+    @property
+    def lagrangian(self) -> Lagrangian | None:
+        """What the loss adds for stochastic layers; None where the recipe has none."""
+        weights = {name: self.settings.options[name] for name in self.recipe.weights}
+        return Lagrangian(**weights, samples=len(self.data.train) if self.recipe.divided else 1) if weights else None
+
     @cached_property
     def per_epoch(self) -> int:
         """Steps in an epoch."""
@@ -65,7 +72,8 @@ class Job:
     def model(self, seed: int) -> nn.Module:
         """An untrained network; torch's random numbers go on from that seed."""
         torch.manual_seed(seed)
-        return self.recipe.model(**self.settings.options).to(self.device)
+        options = {name: self.settings.options[name] for name in self.recipe.options}
+        return self.recipe.model(**options).to(self.device)
 
     def one(self) -> Networks:
         """The network of the settings' seed."""

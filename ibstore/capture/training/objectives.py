@@ -27,16 +27,18 @@ class Objective:
     losses
         From the output (sample, …) and the labels (sample,) int64 to the loss of each sample, (sample,).
     decide
-        From the output to labels, (sample,) int64.
+        From the output to labels, (sample,) int64; None where it is about something else, and there is no accuracy.
     """
 
     name: str
     losses: Callable[[Tensor, Tensor], Tensor]
-    decide: Callable[[Tensor], Tensor]
+    decide: Callable[[Tensor], Tensor] | None
 
     def measure(self, output: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Mean loss and accuracy of a batch."""
         loss = self.losses(output, labels).mean()  # first, since it refuses what does not fit
+        if self.decide is None:
+            return {"loss": loss}
         return {"loss": loss, "accuracy": (self.decide(output) == labels).double().mean()}
 
 
@@ -46,6 +48,16 @@ def _cross_entropy(output: Tensor, labels: Tensor) -> Tensor:
 
 def _largest(output: Tensor) -> Tensor:
     return output.argmax(1)
+
+
+def _own(output: Tensor, labels: Tensor) -> Tensor:
+    """The output itself."""
+    if output.shape != labels.shape:
+        raise CaptureError(
+            f"the network puts out {tuple(output.shape)} for {len(labels)} samples where the loss is its output; let "
+            "it put out one number a sample, or take another loss"
+        )
+    return output
 
 
 def _squared(output: Tensor, targets: Tensor) -> Tensor:
@@ -78,9 +90,11 @@ OBJECTIVES: Final[Mapping[str, Objective]] = {
         Objective("mse-01", _squared_01, lambda output: (2 * output.squeeze(1) > 1).long()),
         Objective("mse-pm1", _squared_pm1, lambda output: (output.squeeze(1) > 0).long()),
         Objective("mse-one-hot", _squared_one_hot, _largest),
+        Objective("own-output", _own, None),
     ]
 }
-"""By name: cross-entropy of logits; mean squared error against 0 and 1 or −1 and 1 of a single unit, or one-hot."""
+"""By name: cross-entropy of logits; mean squared error against 0 and 1 or −1 and 1 of a single unit, or one-hot; what
+the network puts out itself, such as the likelihood of its own input."""
 
 
 def objective(name: str) -> Objective:

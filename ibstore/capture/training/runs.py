@@ -84,7 +84,7 @@ class Runs:
         begun, last = self.begun(next(iter(names.values()))), max(job.points().values())
         complete = begun.stopped or begun.epoch == last
         seen = GradientsSeen(job, networks)
-        trainer = Trainer(networks, job.objective, job.data.train, job.device, seen.add)
+        trainer = Trainer(networks, job.objective, job.data.train, job.device, seen.add, job.lagrangian)
         shared = {"training": trainer, **seen.kept}
         with ExitStack() as opened:
             members = [

@@ -95,14 +95,17 @@ class Session:
         if member.stopping is None or step % self._job.per_epoch:
             return False
         probe = self._job.probes[self._job.settings.recording.splits[0]]
-        return member.stopping(step // self._job.per_epoch, self._networks.plain(member.index), probe.x, probe.y)
+        network = self._networks.plain(member.index)
+        with self._trainer.settled(network):
+            return member.stopping(step // self._job.per_epoch, network, probe.x, probe.y)
 
     def _record(self, member: Member, step: int, dynamics: Dynamics, *, stopped: bool) -> None:
         network = self._networks.plain(member.index)
-        metrics = {split: self._measured(network, split) for split in self._unrecorded}
-        if stopped:
-            metrics["train"] = {**metrics.get("train", {}), STOPPED: 1.0}
-        member.history.append(member.recorder.record(self._job.point(step), step, dynamics=dynamics, **metrics))
+        with self._trainer.settled(network):
+            metrics = {split: self._measured(network, split) for split in self._unrecorded}
+            if stopped:
+                metrics["train"] = {**metrics.get("train", {}), STOPPED: 1.0}
+            member.history.append(member.recorder.record(self._job.point(step), step, dynamics=dynamics, **metrics))
 
     def _measured(self, network: nn.Module, split: str) -> dict[str, float]:
         job = self._job
@@ -112,9 +115,10 @@ class Session:
     def _tell(self, step: int, due: Sequence[Member]) -> None:
         """Say how far it is, with the mean loss and accuracy of those that were recorded."""
         last = [member.history[-1]["train"] for member in due]
-        loss, accuracy = (fsum(each[name] for each in last) / len(last) for name in ("loss", "accuracy"))
+        shown = [name for name in ("loss", "accuracy") if name in last[0]]
         runs = f", {len(due)} runs" if len(due) > 1 else ""
         unit = self._job.settings.recording.schedule.unit.removesuffix("s")
         done = bisect_right(self._steps, step)
-        detail = f"{unit} {self._job.point(step)}{runs}: loss {loss:.3f} accuracy {accuracy:.3f}"
+        told = " ".join(f"{name} {fsum(each[name] for each in last) / len(last):.3f}" for name in shown)
+        detail = f"{unit} {self._job.point(step)}{runs}: {told}"
         self._job.emit(Event("train", done, len(self._points), detail))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,6 +20,8 @@ from ibstore.store import Encoding
 OPTIMIZERS: Final[Mapping[str, Callable[..., torch.optim.Optimizer]]] = {
     "Adam": torch.optim.Adam,
     "SGD": torch.optim.SGD,
+    "SGD-momentum": partial(torch.optim.SGD, momentum=0.9),
+    "SGD-momentum-decay": partial(torch.optim.SGD, momentum=0.9, weight_decay=0.001),
     "Adadelta": torch.optim.Adadelta,
 }
 

@@ -1,16 +1,24 @@
 """The loop: one network, or many of one kind at once, on their way through their steps."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 import torch
 from torch import nn
 
 from ibstore.capture.datasets import Samples
-from ibstore.capture.forward import ProbePass, evaluating
+from ibstore.capture.dropout import Lagrangian, Transmitted, transmitting
+from ibstore.capture.dropout.statistics import settled
+from ibstore.capture.forward import ProbePass, batches, evaluating
 from ibstore.capture.inputs import Inputs
 from ibstore.capture.metrics import Means
 from ibstore.capture.training.networks import Networks
 from ibstore.capture.training.objectives import Objective
+
+STATISTICS: Final = 10_000
+STATISTICS_BATCH: Final = 500
+"""Samples from which batch normalization learns its statistics again, the first of those that are trained on."""
 
 
 class Trainer:
@@ -28,6 +36,8 @@ class Trainer:
         Where it trains.
     seen
         Called when the gradients of a step are there.
+    lagrangian
+        What the loss adds for stochastic layers; None where there are none.
     """
 
     def __init__(
@@ -37,9 +47,10 @@ class Trainer:
         samples: Samples,
         device: torch.device,
         seen: Callable[[], None],
+        lagrangian: Lagrangian | None = None,
     ) -> None:
         self.step = 0
-        self._networks, self._objective, self._seen = networks, objective, seen
+        self._networks, self._objective, self._seen, self._lagrangian = networks, objective, seen, lagrangian
         self._x, self._y = (torch.from_numpy(array).to(device) for array in (samples.x, samples.y))
         networks.module.train()
 
@@ -61,9 +72,20 @@ class Trainer:
 
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
         """Loss of a batch, rows (batch,), or the sum over networks of theirs, rows (R, batch)."""
-        output = self._networks.module(self._x[rows])
+        module = self._networks.module
+        watched: AbstractContextManager[dict[str, Transmitted]] = (
+            nullcontext({}) if self._lagrangian is None else transmitting(module)
+        )
+        with watched as heard:
+            output = module(self._x[rows])
         losses = self._objective.losses(output.reshape(-1, *output.shape[rows.ndim :]), self._y[rows].reshape(-1))
-        return losses.reshape(rows.shape).mean(-1).sum()
+        loss = losses.reshape(rows.shape).mean(-1).sum()
+        return loss if self._lagrangian is None else loss + self._lagrangian(heard)
+
+    def settled(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Let a network whose statistics were gathered with noise have those without it while the context lasts."""
+        rows = batches(min(len(self._x), STATISTICS), STATISTICS_BATCH)
+        return settled(network, (self._x[each] for each in rows))
 
 
 def measured(

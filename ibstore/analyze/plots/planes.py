@@ -1,41 +1,23 @@
-"""Pictures of the information plane. matplotlib is imported where a picture is drawn."""
+"""The information plane, and curves over the epochs."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ibstore.analyze.plane import MEAN
+from ibstore.analyze.plots.style import colour_of, style
 from ibstore.analyze.tasks import WHOLE
-from ibstore.errors import UsageError, WriteError
-from ibstore.store.places.disk import put_file
+from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours: told apart by everyone.
-COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#B8A800")
 QUANTITIES: Final[dict[str, tuple[str, Any]]] = {
     "h_t": ("H(T)", "-"),
     "i_xt": ("I(X;T)", "--"),
     "i_ty": ("I(T;Y)", "-."),
     "ib": ("I(X;T) − β·I(T;Y)", ":"),
-}
-STYLE: Final[dict[Any, Any]] = {
-    "font.size": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 13,
-    "axes.labelsize": 12,
-    "axes.grid": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.8,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
 }
 LIGHTEST: Final = 0.35
 COLUMNS: Final = 3
@@ -56,7 +38,7 @@ def plane(table: "pl.DataFrame") -> "Figure":
     layers = table["layer"].unique(maintain_order=True).to_list()
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    with _style():
+    with style():
         figure = Figure(figsize=(4.4 * columns + 1.2, 3.9 * rows + 1.2), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, (title, shown) in zip(axes, panels, strict=False):
@@ -65,10 +47,12 @@ def plane(table: "pl.DataFrame") -> "Figure":
         for spare in axes[len(panels) :]:
             spare.set_visible(False)
         marks = [
-            Line2D([], [], color=_colour(layers, layer), marker="o", linewidth=1.5, label=layer) for layer in layers
+            Line2D([], [], color=colour_of(layers, layer), marker="o", linewidth=1.5, label=layer) for layer in layers
         ]
         figure.suptitle(_caption(table), fontsize=11, color="#5B5B5B")
-        figure.legend(handles=marks, loc="outside lower center", ncols=min(8, len(marks)), title=_epochs_title(table))
+        figure.legend(
+            handles=marks, loc="outside lower center", ncols=min(3 * columns, len(marks)), title=_epochs_title(table)
+        )
     return figure
 
 
@@ -79,12 +63,12 @@ def curves(table: "pl.DataFrame") -> "Figure":
 
     panels = list(_panels(table))
     layers = table["layer"].unique(maintain_order=True).to_list()
-    with _style():
+    with style():
         figure = Figure(figsize=(3.6 * len(layers) + 1.0, 2.7 * len(panels) + 1.2), layout="constrained")
         axes = figure.subplots(len(panels), len(layers), squeeze=False, sharex=True)
         for row, (title, shown) in zip(axes, panels, strict=True):
             for axis, layer in zip(row, layers, strict=True):
-                _curves_panel(axis, shown.filter(shown["layer"] == layer), _colour(layers, layer))
+                _curves_panel(axis, shown.filter(shown["layer"] == layer), colour_of(layers, layer))
                 axis.set_title(f"{layer} · {title}", fontsize=11)
             row[0].set_ylabel(table["unit"][0])
         for axis in axes[-1]:
@@ -93,42 +77,6 @@ def curves(table: "pl.DataFrame") -> "Figure":
         figure.suptitle(_caption(table), fontsize=11, color="#5B5B5B")
         figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), title=_beta_title(table))
     return figure
-
-
-KINDS: "Final[dict[str, Callable[[pl.DataFrame], Figure]]]" = {"plane": plane, "curves": curves}
-
-
-def check(kind: str, out: Path) -> None:
-    """Return when there is such a kind of picture and such a format of file; raises `UsageError`."""
-    if kind not in KINDS:
-        raise UsageError(f"there is no picture {kind!r}; there are {', '.join(KINDS)}")
-    if out.suffix.lower() not in {".png", ".svg", ".pdf"}:
-        raise UsageError(f"{out} has no known picture format; end the name in .png, .svg or .pdf")
-
-
-def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
-    """Draw an information-plane table as a picture of ``kind`` to ``out``; its suffix says the format.
-
-    Raises
-    ------
-    UsageError
-        When there is no such kind or no such format, or the table is empty or has no labels for the plane.
-    WriteError
-        When the file cannot be written.
-    """
-    check(kind, out)
-    if table["unit"].n_unique() > 1:
-        raise UsageError("the table has bits and nats, which no axis holds together; draw one unit at a time")
-    if not len(table):
-        raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
-    figure = KINDS[kind](table)
-    content = BytesIO()
-    with _style():
-        figure.savefig(content, format=out.suffix[1:].lower())
-    try:
-        put_file(out, content.getvalue())
-    except OSError as error:
-        raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with -o") from error
 
 
 def _panels(table: "pl.DataFrame") -> "Iterator[tuple[str, pl.DataFrame]]":
@@ -143,7 +91,7 @@ def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None
     unit = table["unit"][0]
     _limits(axis, table)
     for _, path in _paths(table.drop_nulls("i_ty")):  # a split may have no labels
-        colour = _colour(layers, path["layer"][0])
+        colour = colour_of(layers, path["layer"][0])
         shades = _shades(colour, len(path))
         later = layers.index(path["layer"][0]) / max(1, len(layers) - 1)
         size = 240 * 0.15**later  # the later the smaller: of dots in one place all are seen
@@ -210,10 +158,6 @@ def _paths(table: "pl.DataFrame") -> "Iterator[tuple[object, pl.DataFrame]]":
         yield name, path.sort("epoch")
 
 
-def _colour(layers: list[str], layer: str) -> str:
-    return COLOURS[layers.index(layer) % len(COLOURS)]
-
-
 def _shades(colour: str, count: int) -> list[tuple[float, ...]]:
     """From light to full colour, one for each epoch."""
     import numpy as np
@@ -242,11 +186,3 @@ def _epochs_title(table: "pl.DataFrame") -> str:
 
 def _beta_title(table: "pl.DataFrame") -> str:
     return f"β = {table['beta'][0]:g}"
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        yield

@@ -1,0 +1,189 @@
+"""Layers with noise: z = ε ⊙ f(x) while they train, f(x) when they are used.
+
+Children have names that a recorder can ask for: ``f``, the map without noise; ``z[m]``, draws of z given x; and where
+the layer decides how noisy it is, ``alpha`` and ``kl``, the divergence of p(z|x) from the prior, in nats, of each unit.
+
+What is recorded is noise of this layer on what comes from layers before it *without* noise, as the network is used: for
+that z the divergence and the draws belong together exactly.
+
+>>> from ibstore.capture.dropout.priors import LogUniform
+>>> layer = InformationDropout(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), nn.Linear(3, 2), LogUniform(CAP), seed=1)
+>>> layer.eval()(torch.zeros(5, 3)).shape
+torch.Size([5, 2])
+"""
+
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Final
+
+import torch
+from torch import nn
+
+from ibstore.capture.dropout.draws import Draws
+from ibstore.capture.dropout.priors import Prior, StandardNormal
+from ibstore.errors import UsageError
+
+Tensor = torch.Tensor
+
+LOWEST: Final = 0.001
+"""The smallest α."""
+
+CAP: Final = 0.7 + LOWEST
+"""The largest α."""
+
+Noise = Callable[[Tensor], Tensor]
+"""From standard normal numbers, of the shape of f(x), to z."""
+
+
+class Noisy(nn.Module):
+    """A layer z = noise(f(x)); what the noise is, is said by `noise`.
+
+    Parameters
+    ----------
+    f
+        From x to f(x), (sample, …).
+    seed
+        Of the draws that are recorded; layers of one network have different ones.
+    """
+
+    def __init__(self, f: nn.Module, seed: int) -> None:
+        super().__init__()
+        self.f = f
+        self.z = Draws(seed)
+
+    def noise(self, x: Tensor, f: Tensor) -> Noise:
+        """What noise does to f(x)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Noise in training, with torch's random numbers; else f(x)."""
+        f: Tensor = self.f(x)
+        noise = self.noise(x, f)
+        if self.training:
+            return noise(torch.randn_like(f))
+        if self.z.wanted:
+            self.z(f, noise)
+        return f
+
+
+class BinaryDropout(Noisy):
+    """A unit is dropped with probability ``share`` or divided by 1 − ``share`` (Srivastava et al. 2014)."""
+
+    def __init__(self, f: nn.Module, seed: int, share: float = 0.5) -> None:
+        super().__init__(f, seed)
+        if not 0 <= share < 1:
+            raise UsageError(f"a share of {share} cannot be dropped; give 0 or more, and less than 1")
+        self.share = share
+        self._kept_below = NormalDist().inv_cdf(1 - share) if share else float("inf")
+
+    def noise(self, x: Tensor, f: Tensor) -> Noise:  # noqa: ARG002
+        """Of a normal number is asked only whether the unit stays."""
+        return lambda normal: f * (normal < self._kept_below) / (1 - self.share)
+
+
+class GaussianDropout(Noisy):
+    """ε ~ N(1, α²), α the same for all units; α² = p / (1 − p) has the variance of dropping a share p."""
+
+    def __init__(self, f: nn.Module, seed: int, alpha: float = 1.0) -> None:
+        super().__init__(f, seed)
+        self.alpha = _positive(alpha)
+
+    def noise(self, x: Tensor, f: Tensor) -> Noise:  # noqa: ARG002
+        """Of a normal number e: f (1 + α e)."""
+        return lambda normal: f * (1 + self.alpha * normal)
+
+
+class LogNormalDropout(Noisy):
+    """log ε ~ N(0, α²), α the same for all units."""
+
+    def __init__(self, f: nn.Module, seed: int, alpha: float = 0.7) -> None:
+        super().__init__(f, seed)
+        self.alpha = _positive(alpha)
+
+    def noise(self, x: Tensor, f: Tensor) -> Noise:  # noqa: ARG002
+        """Of a normal number e: f exp(α e)."""
+        return lambda normal: f * (self.alpha * normal).exp()
+
+
+class InformationDropout(Noisy):
+    """log ε ~ N(0, α²(x)): the layer learns from x how noisy each unit may be (Achille & Soatto 2018).
+
+    Parameters
+    ----------
+    f
+        From x to f(x) ≥ 0: it ends in ReLU, or in batch normalization and softplus.
+    head
+        From x to as many numbers, of which α(x) = 0.001 + (cap − 0.001) · sigmoid is made.
+    prior
+        `LogUniform` for ReLU, `ibstore.capture.dropout.priors.LogNormal` for softplus.
+    seed
+        Of the draws that are recorded.
+    cap
+        The largest α.
+    """
+
+    def __init__(self, f: nn.Module, head: nn.Module, prior: Prior, seed: int, cap: float = CAP) -> None:
+        super().__init__(f, seed)
+        self.alpha = nn.Sequential(head, Capped(cap))
+        self.kl = prior
+
+    def noise(self, x: Tensor, f: Tensor) -> Noise:
+        """Of a normal number e: f exp(α e). The divergence is told."""
+        alpha = self.alpha(x)
+        self.kl(f, alpha)
+        return lambda normal: f * (alpha * normal).exp()
+
+
+class GaussianBottleneck(Noisy):
+    """z ~ N(μ(x), σ²(x)) against N(0, 1): the latent variable of a variational autoencoder; ``f`` is μ, ``alpha`` is σ.
+
+    Parameters
+    ----------
+    mean
+        From x to μ(x).
+    log_deviation
+        From x to log σ(x).
+    seed
+        Of the draws that are recorded.
+    """
+
+    def __init__(self, mean: nn.Module, log_deviation: nn.Module, seed: int) -> None:
+        super().__init__(mean, seed)
+        self.alpha = nn.Sequential(log_deviation, Exp())
+        self.kl = StandardNormal()
+
+    def noise(self, x: Tensor, f: Tensor) -> Noise:
+        """Of a normal number e: μ + σ e. The divergence is told."""
+        alpha = self.alpha(x)
+        self.kl(f, alpha)
+        return lambda normal: f + alpha * normal
+
+
+class Capped(nn.Module):
+    """0.001 + (cap − 0.001) · sigmoid."""
+
+    def __init__(self, cap: float = CAP) -> None:
+        super().__init__()
+        self.cap = _positive(cap)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Between 0.001 and the cap."""
+        return LOWEST + (self.cap - LOWEST) * x.sigmoid()
+
+    def extra_repr(self) -> str:
+        """The largest α."""
+        return f"cap={self.cap}"
+
+
+class Exp(nn.Module):
+    """exp(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """exp(x)."""
+        return x.exp()
+
+
+def _positive(alpha: float) -> float:
+    if not alpha > LOWEST:
+        raise UsageError(f"α is {alpha}; give a number above {LOWEST}")
+    return alpha
