@@ -71,7 +71,7 @@ def discover(
     with tracing(model, paths) as firings:
         forward()
     if named is not None:
-        _check_known(named, [*modules, *dict.fromkeys(firing.path for firing in firings)])
+        check_known(named, [*modules, *dict.fromkeys(firing.path for firing in firings)])
     chosen = _every(firings) if named is None else named
     located = sorted((_locate(spec, firings), order) for order, spec in enumerate(chosen))
     found = [(chosen[order], firings[index].output) for index, order in located]
@@ -177,7 +177,8 @@ def _parse_all(layers: Sequence[str]) -> list[LayerSpec]:
     return parsed
 
 
-def _check_known(named: Sequence[LayerSpec], known: Sequence[str]) -> None:
+def check_known(named: Sequence[LayerSpec], known: Sequence[str]) -> None:
+    """Return when all are of modules and taps that are known; raises `UnknownNameError`, which names the near ones."""
     for spec in named:
         if spec.path not in known:
             raise UnknownNameError(f"the network has no module and no tap {spec.path!r}; {_near(spec.path, known)}")

@@ -53,6 +53,36 @@ def _number(name: object, value: object) -> float:
     return float(number)
 
 
+def as_dynamics(given: Any) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Dynamics by variant, layer and quantity, as plain numbers; a quantity that is not known is None.
+
+    Raises
+    ------
+    CaptureError
+        When they are nested otherwise, or a quantity is no number.
+
+    Examples
+    --------
+    >>> as_dynamics({"epoch": {"out": {"snr": torch.tensor(2.0), "lr": None}}})
+    {'epoch': {'out': {'snr': 2.0, 'lr': None}}}
+    """
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for variant, layers in _nested("dynamics", given).items():
+        own = found.setdefault(str(variant), {})
+        for layer, quantities in _nested(f"dynamics {variant!r}", layers).items():
+            own[str(layer)] = {
+                str(name): None if number is None else _number(name, number)
+                for name, number in _nested(f"dynamics {variant!r} of layer {layer!r}", quantities).items()
+            }
+    return found
+
+
+def _nested(what: str, given: Any) -> Mapping[Any, Any]:
+    if not isinstance(given, Mapping):
+        raise CaptureError(f"{what} is {given!r}; give numbers by variant, layer and quantity, as Dynamics.now() does")
+    return given
+
+
 class Means:
     """Means over samples, gathered batch by batch in double precision."""
 

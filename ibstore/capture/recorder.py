@@ -11,7 +11,7 @@ from torch import nn
 from ibstore.capture import room, values
 from ibstore.capture.arguments import SPLIT, Probe, check_arguments, check_epoch, splits_of
 from ibstore.capture.layers import Batch
-from ibstore.capture.metrics import Measure, by_split
+from ibstore.capture.metrics import Measure, as_dynamics, by_split
 from ibstore.capture.outbox import Outbox
 from ibstore.capture.probing import Probing, Way
 from ibstore.capture.provenance import Provenance
@@ -221,8 +221,8 @@ class Recorder:
         Raises
         ------
         CaptureError
-            When the epoch does not grow, a metric is no number, or a layer is not what it was; the epoch is
-            not recorded, those before it are.
+            When the epoch does not grow, a metric or one of the dynamics is no number, or a layer is not what it was;
+            the epoch is not recorded, those before it are.
         StoreError
             When an earlier epoch could not be written.
         """
@@ -230,7 +230,7 @@ class Recorder:
             raise CaptureError("the recorder is closed; make a new one, under another run name, to record more")
         with self._ranks.together():
             check_epoch(epoch, step, self._last)
-            given = by_split(self._split, metrics)
+            given, changes = by_split(self._split, metrics), as_dynamics(dynamics or {})
             if self._outbox is not None:
                 self._outbox.begin(int(epoch))
         measured = self._measured(int(epoch))
@@ -239,7 +239,7 @@ class Recorder:
         with self._ranks.together():
             if self._outbox is not None:
                 state = State(self._keep, self._probing.device) if self._keep else None
-                self._outbox.commit(None if step is None else int(step), scalars, dynamics or {}, state)
+                self._outbox.commit(None if step is None else int(step), scalars, changes, state)
         self._last = int(epoch)
         return scalars
 

@@ -7,7 +7,7 @@ from torch import nn
 from ibstore.capture.dynamics import owned_names, owners
 from ibstore.capture.models import mnist_cnn
 from ibstore.capture.taps import tap
-from ibstore.errors import CaptureError
+from ibstore.errors import CaptureError, UnknownNameError
 
 from . import networks
 
@@ -147,7 +147,12 @@ def test_looking_leaves_the_network_as_it_was():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("layer", ["idle", "fc3", "fc1:1"])
+@pytest.mark.parametrize("layer", ["idle", "fc1:1"])
 def test_a_layer_that_never_fires_is_refused(layer):
     with pytest.raises(CaptureError, match=f"layer '{layer}' never fires in the pass that looks whose"):
         names(Stages(), ["fc1", layer])
+
+
+def test_a_layer_that_is_none_is_named_with_those_that_are():
+    with pytest.raises(UnknownNameError, match="the network has no module and no tap 'fc3'; did you mean fc2, fc1"):
+        names(Stages(), ["fc1", "fc3"])

@@ -10,7 +10,7 @@ from torch import nn
 from ibstore.capture.datasets import load_dataset
 from ibstore.capture.recipes import RECIPES, recipe
 from ibstore.capture.train import TrainSettings, train
-from ibstore.errors import CaptureError, UsageError
+from ibstore.errors import CaptureError, UnknownNameError, UsageError
 from ibstore.store import Store
 
 from .networks import recorded
@@ -239,3 +239,18 @@ def test_a_loss_that_does_not_fit_the_network_is_refused(store):
     wrong = dataclasses.replace(wrong, model=lambda: nn.Sequential(nn.Linear(12, 2)))
     with pytest.raises(CaptureError, match=r"puts out .* where the loss has targets"):
         train(wrong, store, settings=TrainSettings.of(wrong, epochs=1, device="cpu"))
+
+
+def test_fixed_minibatches_are_a_random_part_each_whatever_the_order_of_the_samples(store):
+    """With weights that hardly move, the gradients of an epoch are those of any random minibatches."""
+    settings = short("szt", epochs=1, lr=1e-9, schedule=None, fixed_minibatches=True, probe=50)
+    train("szt", store, settings=settings)
+    found = Store.open(store).run("szt-seed0").segments[0].record.dynamics[1]
+    for layer in ("hidden1", "out"):
+        one, other = (found[variant][layer]["gradient_std"] for variant in ("epoch", "fixed"))
+        assert one / 3 < other < 3 * one  # in the order of the patterns it is 13 times as much
+
+
+def test_a_layer_that_is_none_is_named_with_those_that_are(store):
+    with pytest.raises(UnknownNameError, match="the network has no module and no tap 'hidden9'; did you mean hidden"):
+        train("szt", store, settings=short("szt", layers=("hidden9",)))

@@ -685,3 +685,20 @@ def test_a_failing_constructor_lets_the_run_go(store, monkeypatch):
             Recorder(store, nn.Sequential(nn.Linear(4, 3)), x=X4)
     record_once(store, nn.Sequential(nn.Linear(4, 3)), x=X4)
     assert epochs(store) == [0]
+
+
+@pytest.mark.parametrize(
+    ("dynamics", "message"),
+    [
+        (3, "dynamics is 3; give numbers by variant, layer and quantity"),
+        ({"epoch": {"0": {"snr": "x"}}}, "metric 'snr' is 'x', which is no number"),
+        ({"epoch": {"0": 1.0}}, "dynamics 'epoch' of layer '0' is 1.0; give numbers by variant"),
+    ],
+)
+def test_dynamics_that_are_no_numbers_cost_no_epoch(store, dynamics, message):
+    with Recorder(store, torch.nn.Sequential(torch.nn.Linear(4, 3)), x=torch.zeros(5, 4)) as recorder:
+        recorder.record(0)
+        with pytest.raises(CaptureError, match=message):
+            recorder.record(1, dynamics=dynamics)
+        recorder.record(1, dynamics={"epoch": {"0": {"snr": torch.tensor(2.0)}}})
+    assert Store.open(store).run("run0").epochs == [0, 1]

@@ -16,7 +16,7 @@ from torch import nn
 
 from ibstore.capture import specs, unwrap
 from ibstore.capture.forward import evaluating
-from ibstore.capture.hooks import tracing
+from ibstore.capture.hooks import check_known, tracing
 from ibstore.capture.specs import LayerSpec
 from ibstore.errors import CaptureError
 
@@ -38,6 +38,8 @@ def owners(model: nn.Module, layers: Sequence[str], forward: Callable[[], object
 
     Raises
     ------
+    UnknownNameError
+        When the network has no such module and no such tap.
     CaptureError
         When a layer does not fire.
 
@@ -51,7 +53,9 @@ def owners(model: nn.Module, layers: Sequence[str], forward: Callable[[], object
     """
     modules = unwrap.named_modules(model)
     firings = _firings(model, modules, forward)
-    recorded = sorted((_place(specs.parse(layer), firings), order) for order, layer in enumerate(layers))
+    named = [specs.parse(layer) for layer in layers]
+    check_known(named, [*modules, *dict.fromkeys(path for path, _ in firings)])
+    recorded = sorted((_place(layer, firings), order) for order, layer in enumerate(named))
     free = {id(parameter): parameter for parameter in model.parameters()}
     found = {layers[order]: _take(free, _own(modules, firings[place][0])) for place, order in recorded}
     since = 0

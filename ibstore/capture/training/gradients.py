@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ibstore.capture.datasets.draws import generator
 from ibstore.capture.dynamics import FIXED, PARALLEL, Dynamics, ParallelMinibatches, fixed_minibatches, owned_names
 from ibstore.capture.forward import ProbePass, batches
 from ibstore.capture.inputs import Inputs
@@ -81,7 +82,9 @@ class GradientsSeen:
         self._dynamics.restart()
 
     def _minibatches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The training samples, cut."""
-        samples, device = self._job.data.train, self._job.device
-        for rows in batches(len(samples), self._job.settings.batch_size):
+        """The training samples in a random order that stays, cut: in their own they may be sorted by what they are."""
+        samples, device, settings = self._job.data.train, self._job.device, self._job.settings
+        order = generator(settings.seed, "minibatches").permutation(len(samples))
+        for place in batches(len(samples), settings.batch_size):
+            rows = order[place]
             yield torch.from_numpy(samples.x[rows]).to(device), torch.from_numpy(samples.y[rows]).to(device)
