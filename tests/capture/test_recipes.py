@@ -254,3 +254,22 @@ def test_fixed_minibatches_are_a_random_part_each_whatever_the_order_of_the_samp
 def test_a_layer_that_is_none_is_named_with_those_that_are(store):
     with pytest.raises(UnknownNameError, match="the network has no module and no tap 'hidden9'; did you mean hidden"):
         train("szt", store, settings=short("szt", layers=("hidden9",)))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (lambda width: nn.Linear(784, width), r"makes no network of width=-1 \(RuntimeError: .*negative dimension"),
+        (
+            lambda **_: 1 / 0,
+            r"makes no network of width=-1 \(ZeroDivisionError: division by zero\); give other options",
+        ),
+        (lambda: nn.Linear(1, 1), r"makes no network of width=-1 \(TypeError: .*unexpected keyword argument 'width'"),
+        (lambda **_: 3, r"makes a int of width=-1; let its model return a torch.nn.Module"),
+    ],
+)
+def test_a_model_that_is_none_is_refused(model, message, store):
+    own = dataclasses.replace(recipe("mlp-mnist"), name="own", model=model, options={"width": -1})
+    settings = TrainSettings.of(own, epochs=1, limit=10, device="cpu")
+    with pytest.raises(UsageError, match=message):
+        train(own, store, settings=settings)
