@@ -87,7 +87,8 @@ def test_captures_are_understood(page: str, tmp_path: Path, monkeypatch: pytest.
         if command[1] == "capture":
             short = SHORT.get(command[2], ["--limit", 10] if "--from-checkpoints" in command else [])
             few = ["--replicas", 2] if "--replicas" in command else []
-            done = ibstore(*command[1:], "--epochs", 0, *short, *few)
+            none = [] if "--from-checkpoints" in command else ["--epochs", 0]
+            done = ibstore(*command[1:], *none, *short, *few)
             assert done.code == 0, (command, done)
 
 

@@ -71,6 +71,11 @@ def command(
         if from_checkpoints is not None:
             from ibstore.cli.checkpoints import record
 
+            if many.replicas is not None or many.sweeps or stop.waist is not None:
+                raise UsageError(
+                    "--replicas, --sweep, --hidden-layers and --stop-information are about a training; leave them out "
+                    "with --from-checkpoints"
+                )
             names = [record(store, recipe, run, from_checkpoints, model, training, recording, emit=emit, **how)]
         else:
             if recipe is None or model is not None:

@@ -11,6 +11,10 @@ from ibstore.errors import UsageError
 if TYPE_CHECKING:
     from ibstore.capture.train import MakeStopping
 
+RULE = "beta=1, tol=0.1, every=10, patience=1"
+PLUGIN = "plugin"
+"""What stops a training unless something else is said."""
+
 
 def training(
     dataset: Annotated[
@@ -162,14 +166,14 @@ def stop(
         ),
     ] = None,
     stop_layer: Annotated[str | None, typer.Option("--stop-layer", help="Look at this layer instead.")] = None,
-    stop_estimator: Annotated[str, typer.Option("--stop-estimator", help="Estimator of entropy.")] = "plugin",
-    stop_rule: Annotated[
-        str, typer.Option("--stop-rule", help="Its numbers; every counts epochs.")
-    ] = "beta=1, tol=0.1, every=10, patience=1",
+    stop_estimator: Annotated[str, typer.Option("--stop-estimator", help="Estimator of entropy.")] = PLUGIN,
+    stop_rule: Annotated[str, typer.Option("--stop-rule", help="Its numbers; every counts epochs.")] = RULE,
 ) -> Stop:
     """What they stop a training by."""
-    if stop_information is None and stop_layer is not None:
-        raise UsageError("--stop-layer says where to look; say by which waist with --stop-information")
+    if stop_information is None and (stop_layer is not None or stop_estimator != PLUGIN or stop_rule != RULE):
+        raise UsageError(
+            "--stop-layer, --stop-estimator and --stop-rule say how to look; say by which waist with --stop-information"
+        )
     return Stop(stop_information, stop_layer, stop_estimator, _rule(stop_rule))
 
 

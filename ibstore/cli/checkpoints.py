@@ -1,11 +1,14 @@
 """`ibstore capture --from-checkpoints`: the options of a training that was long ago."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
     from ibstore.events import Emit
+
+TRAINING: Final = ("epochs", "batch_size", "lr", "optimizer")
+"""What is said of a training alone."""
 
 
 def record(
@@ -38,6 +41,9 @@ def record(
         raise UsageError("the network has to be shown something; give --dataset, such as mnist-sample")
     if recording["schedule"] is not None:
         raise UsageError("which epochs are recorded is what the files say; leave --every and --schedule out")
+    idle = [f"--{name.replace('_', '-')}" for name in TRAINING if training[name] is not None]
+    if idle:
+        raise UsageError(f"with --from-checkpoints nothing is trained; leave {', '.join(idle)} out")
     if model is not None and training["options"]:
         raise UsageError("--set is about a recipe's options; let --model name a function that needs none")
     sizes = {"limit": training["limit"], "fraction": training["train_fraction"], "seed": training["data_seed"]}
@@ -45,7 +51,8 @@ def record(
     factory: Any = model
     own: dict[str, Any] = {"layers": recording["layers"]}
     if recipe is not None:
-        options = recipe.with_options(training["options"])
+        given = recipe.with_options(training["options"])
+        options = {name: given[name] for name in recipe.options}
         factory = lambda: recipe.model(**options)  # noqa: E731  (a name for it would say no more)
         own = {
             "layers": recording["layers"] or recipe.recorded_layers(factory()),

@@ -337,3 +337,20 @@ def test_a_training_goes_on_when_whoever_read_its_log_is_gone(tmp_path: Path) ->
     from ibstore.store import Store
 
     assert Store.open(store).run("mnist-cnn-seed0").epochs == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--epochs", 2, "--lr", 0.1), "nothing is trained; leave --epochs, --lr out"),
+        (("--replicas", 3), "are about a training; leave them out with --from-checkpoints"),
+        (("--sweep", "lr=1,2"), "are about a training"),
+        (("--stop-information", "szt-30"), "are about a training"),
+        (("--stop-rule", "every=2"), "say by which waist with --stop-information"),
+        (("--stop-estimator", "nsb"), "say by which waist with --stop-information"),
+    ],
+)
+def test_what_checkpoints_have_no_use_for_is_refused(ibstore: Command, tmp_path: Path, options, message) -> None:
+    done = ibstore("capture", "mnist-cnn", "--store", tmp_path / "a.zarr", "--from-checkpoints", "*.pt", *options)
+    assert done.code == 2
+    assert message in done.err
