@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 NAME = "capture"
 
+THESIS = {"conv1", "conv2", "out"}
+"""Layers that the default waist of `ibstore analyze` narrows."""
+
+ANY = "bins: *=identity | equalmass(bins=30)"
+"""A waist for other layers, to begin with."""
+
 
 @grouped(capturing.training, capturing.recording, capturing.many, capturing.stop)
 def command(
@@ -129,11 +135,14 @@ def _tell(store: str, names: list[str]) -> None:
     from ibstore.store import Store
 
     opened = Store.open(store)
+    fitting = set(THESIS)
     for name in names:
         run = opened.run(name)
+        fitting &= {layer.name for layer in run.manifest.layers}
         scalars = run.segments[-1].record.metrics[-1]
         told = ", ".join(
             f"{split} {metric} {value:.4f}" for split, values in scalars.items() for metric, value in values.items()
         )
         tell(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}; {told}")
-    tell(f"next: ibstore analyze {store}")
+    waist = "" if fitting >= THESIS else f" --waist '{ANY}'"
+    tell(f"next: ibstore analyze {store}{waist}")

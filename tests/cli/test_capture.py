@@ -1,6 +1,7 @@
 """`ibstore capture`: resumed, terminated, sized."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -65,3 +66,9 @@ def test_a_store_that_would_be_gone_is_refused(ibstore: Command):
         2,
         "Error: memory://lab.zarr would be gone when the command ends; give a folder or a bucket\n",
     )
+
+
+def test_what_is_next_can_be_done(ibstore, tmp_path):
+    done = ibstore("capture", "szt-simple", "--store", tmp_path / "a.zarr", "--epochs", 1)
+    command = shlex.split(done.err.splitlines()[-1].removeprefix("next: ibstore "))
+    assert ibstore(*command).code == 0
