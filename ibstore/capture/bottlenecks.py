@@ -5,7 +5,7 @@ Stochastic layers are called ``drop1``, ``drop2``, …: what to record of them i
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -25,10 +25,10 @@ from ibstore.capture.dropout import (
     LogUniform,
     Noisy,
 )
+from ibstore.capture.models import named
 from ibstore.errors import UsageError
 
 Make = Callable[[], nn.Module]
-Number = Iterator[int]
 
 ACTIVATIONS: Final = ("relu", "softplus")
 HIDDEN: Final = 400
@@ -114,7 +114,7 @@ def mnist(dropout: str = "information", activation: str = "relu", width: float =
     kind = Kind(dropout, activation, width, normalized=activation == "softplus")
     one, two, dense = (kind.units(number) for number in (32, 64, 128))
     flat = two * 7 * 7
-    return _named(
+    return named(
         drop1=kind.noisy_conv(1, one, 2, seed=1),
         drop2=kind.noisy_conv(one, two, 2, seed=2),
         flatten=nn.Flatten(),
@@ -220,7 +220,3 @@ def _all_convolutional(kind: Kind, channels: int, stages: tuple[int, ...], kept:
     layers["mean"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     layers["out"] = nn.Linear(10, 10)
     return nn.Sequential(layers)
-
-
-def _named(**modules: nn.Module) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(modules))

@@ -37,7 +37,7 @@ def mnist_cnn() -> nn.Module:
     def block(inputs: int, outputs: int) -> nn.Module:
         return nn.Sequential(nn.Conv2d(inputs, outputs, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(2))
 
-    return _named(conv1=block(1, 16), conv2=block(16, 32), flatten=nn.Flatten(), out=nn.Linear(32 * 7 * 7, 10))
+    return named(conv1=block(1, 16), conv2=block(16, 32), flatten=nn.Flatten(), out=nn.Linear(32 * 7 * 7, 10))
 
 
 def szt(activation: str = "tanh", hidden_layers: int = 5) -> nn.Module:
@@ -71,7 +71,7 @@ def tanh_units(sizes: str) -> nn.Module:
 
 def mnist14_conv() -> nn.Module:
     """For 14 × 14 digits: ``conv`` (1, 3, 3), ``hidden`` 10 tanh, ``out`` 10 softmax."""
-    return _named(
+    return named(
         conv=_block(nn.Conv2d(1, 1, kernel_size=4), nn.MaxPool2d(3), nn.ReLU()),
         flatten=nn.Flatten(),
         hidden=_block(nn.Linear(9, 10), nn.Tanh()),
@@ -91,7 +91,7 @@ def mlp_mnist(hidden: str = "1024-20-20", activation: str = "tanh") -> nn.Module
 
 def keras_cnn() -> nn.Module:
     """The Keras example's CNN without dropout: layers 0 to 5 of the report are ``conv0`` … ``dense5`` (logits)."""
-    return _named(
+    return named(
         conv0=_block(nn.Conv2d(1, 32, kernel_size=3), nn.ReLU()),
         conv1=_block(nn.Conv2d(32, 64, kernel_size=3), nn.ReLU()),
         pool2=nn.MaxPool2d(2),
@@ -117,7 +117,7 @@ def _dense(sizes: Sequence[int], activation: str, out: nn.Module) -> nn.Sequenti
         (f"hidden{number}", _block(nn.Linear(before, after), ACTIVATIONS[activation]()))
         for number, (before, after) in enumerate(pairwise(sizes), start=1)
     )
-    return _named(**blocks, out=out)
+    return named(**blocks, out=out)
 
 
 def _sizes(text: str) -> list[int]:
@@ -135,5 +135,6 @@ def _block(*modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(*modules)
 
 
-def _named(**modules: nn.Module) -> nn.Sequential:
+def named(**modules: nn.Module) -> nn.Sequential:
+    """Modules one after another, by their names."""
     return nn.Sequential(OrderedDict(modules))

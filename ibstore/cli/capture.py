@@ -64,8 +64,9 @@ def command(
     From the untrained network (epoch 0) to the last epoch.
     What is not given is the recipe's own: mnist-cnn trains 10 epochs on mnist-sample (real digits that come with
     the installation), batch 100, Adam with lr 0.002. The same seed, device, threads and probe batch give the same
-    store, bit for bit. Recipes: keras-cnn, mlp-mnist, mnist-cnn, mnist14-conv, resnet18, szt, szt-complicated,
-    szt-simple.
+    store, bit for bit. Recipes: info-dropout-cifar, info-dropout-cluttered, info-dropout-mnist,
+    info-dropout-occluded, keras-cnn, mlp-mnist, mnist-cnn, mnist14-conv, resnet18, szt, szt-complicated, szt-simple,
+    vae-mnist.
 
     Example: `ibstore capture mnist-cnn --store lab.zarr --dataset mnist --data-dir data --epochs 10`
 

@@ -28,7 +28,9 @@ def training(
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs to train.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Samples in a training batch.")] = None,
     lr: Annotated[float | None, typer.Option("--lr", help="Learning rate.")] = None,
-    optimizer: Annotated[str | None, typer.Option("--optimizer", help="Adam, SGD or Adadelta.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option("--optimizer", help="Adam, SGD, SGD-momentum, SGD-momentum-decay or Adadelta.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the recipe; may be repeated.")
     ] = None,

@@ -51,9 +51,8 @@ def record(
     factory: Any = model
     own: dict[str, Any] = {"layers": recording["layers"]}
     if recipe is not None:
-        given = recipe.with_options(training["options"])
-        options = {name: given[name] for name in recipe.options}
-        factory = lambda: recipe.model(**options)  # noqa: E731  (a name for it would say no more)
+        options = recipe.with_options(training["options"])
+        factory = lambda: recipe.make(options)  # noqa: E731  (a name for it would say no more)
         own = {
             "layers": recording["layers"] or recipe.recorded_layers(factory()),
             "measure": objective(recipe.loss).measure,

@@ -10,6 +10,7 @@ from ibstore.cli.progress import listening
 from ibstore.cli.selecting import BINLESS, VALUES, Selected, selecting
 
 NAME = "measure"
+
 CONTEXT = (
     "run",
     "split",

@@ -42,8 +42,7 @@ class Draws(nn.Module):
         return tuple(noise(self._normal(draw, f.shape).to(f)) for draw in range(self.count))
 
     def _normal(self, draw: int, shape: torch.Size) -> Tensor:
-        words = torch.tensor([self.seed, draw, first_sample()])
-        generator = torch.Generator().manual_seed(_mixed(words.tolist()))
+        generator = torch.Generator().manual_seed(_mixed([self.seed, draw, first_sample()]))
         return torch.randn(shape, generator=generator)
 
     def extra_repr(self) -> str:

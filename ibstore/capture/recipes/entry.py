@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ibstore.errors import UsageError
+from ibstore.errors import IbstoreError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,31 @@ class Recipe:
             known = ", ".join(f"{name}={value}" for name, value in own.items()) or "none"
             raise UsageError(f"recipe {self.name!r} has no option {unknown[0]!r}; it has {known}")
         return {name: _read(name, given[name], value) if name in given else value for name, value in own.items()}
+
+    def make(self, options: Mapping[str, Any]) -> nn.Module:
+        """An untrained network, from what `with_options` gives.
+
+        Raises
+        ------
+        UsageError
+            When ``model`` fails, or returns something else.
+        """
+        own = {name: options[name] for name in self.options}
+        told = ", ".join(f"{name}={value}" for name, value in own.items()) or "no options"
+        try:
+            made = self.model(**own)
+        except IbstoreError:
+            raise
+        except Exception as error:  # whatever a recipe of the user's own raises
+            raise UsageError(
+                f"recipe {self.name!r} makes no network of {told} ({type(error).__name__}: {error}); give other "
+                "options with --set, or mend its model"
+            ) from error
+        if not isinstance(made, nn.Module):
+            raise UsageError(
+                f"recipe {self.name!r} makes a {type(made).__name__} of {told}; let its model return a torch.nn.Module"
+            )
+        return made
 
     def recorded_layers(self, model: nn.Module) -> tuple[str, ...]:
         """Layers to record of a network that was made."""

@@ -17,7 +17,7 @@ from ibstore.capture.training.networks import Many, Networks, One
 from ibstore.capture.training.objectives import Objective, objective
 from ibstore.capture.training.order import Order
 from ibstore.capture.training.settings import OPTIMIZERS, TrainSettings
-from ibstore.errors import IbstoreError, UsageError
+from ibstore.errors import UsageError
 from ibstore.events import Emit
 
 
@@ -72,23 +72,7 @@ class Job:
     def model(self, seed: int) -> nn.Module:
         """An untrained network; torch's random numbers go on from that seed."""
         torch.manual_seed(seed)
-        options = {name: self.settings.options[name] for name in self.recipe.options}
-        told = ", ".join(f"{name}={value}" for name, value in options.items()) or "no options"
-        try:
-            made = self.recipe.model(**options)
-        except IbstoreError:
-            raise
-        except Exception as error:  # whatever a recipe of the user's own raises
-            raise UsageError(
-                f"recipe {self.recipe.name!r} makes no network of {told} ({type(error).__name__}: {error}); give other "
-                "options with --set, or mend its model"
-            ) from error
-        if not isinstance(made, nn.Module):
-            raise UsageError(
-                f"recipe {self.recipe.name!r} makes a {type(made).__name__} of {told}; let its model return a "
-                "torch.nn.Module"
-            )
-        return made.to(self.device)
+        return self.recipe.make(self.settings.options).to(self.device)
 
     def one(self) -> Networks:
         """The network of the settings' seed."""
