@@ -1,6 +1,6 @@
 """Information of activations that are in memory, by the waists and estimators that stores are analyzed with."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,9 +28,31 @@ class Informations(NamedTuple):
     i_ty: float
 
 
-def informations(
-    waist: "str | Waist", layer: str = "*", estimator: str = "plugin", unit: str = "bits"
-) -> Callable[[NDArray[Any], NDArray[Any]], Informations]:
+@dataclass(frozen=True, slots=True)
+class Informer:
+    """Gives I(X;T) and I(T;Y) of activations (sample, …) and labels (sample,); made by `informations`.
+
+    >>> print(informations("identity | threshold(0)"))
+    plugin of identity | threshold(0), in bits
+    """
+
+    recipe: Recipe
+    estimator: str
+    unit: str
+
+    def __call__(self, t: NDArray[Any], y: NDArray[Any]) -> Informations:
+        """Both, in its unit; raises `ValuesError` when the activations are no numbers."""
+        codes = _codes(self.recipe, np.asarray(t))
+        counted = joint(np.arange(len(codes)), codes, integer_labels(np.asarray(y))).counted
+        found = row({variable: counted[variable] for variable in ("x", "t", "xt", "y", "ty")}, self.estimator)
+        scale = NATS_PER_BIT if self.unit == "nats" else 1.0
+        return Informations(found["h_t"] * scale, found["i_ty"] * scale)
+
+    def __str__(self) -> str:
+        return f"{self.estimator} of {self.recipe}, in {self.unit}"
+
+
+def informations(waist: "str | Waist", layer: str = "*", estimator: str = "plugin", unit: str = "bits") -> Informer:
     """Make what gives I(X;T) and I(T;Y) of activations (sample, …) and labels (sample,).
 
     X is the sample's identity, so that I(X;T) = H(T), the column ``h_t`` of the plane; I(T;Y) is its ``i_ty``. Both are
@@ -65,15 +87,7 @@ def informations(
     find_estimator(estimator)
     if unit not in ("bits", "nats"):
         raise UsageError(f"there is no unit {unit!r}; give bits or nats")
-    scale = NATS_PER_BIT if unit == "nats" else 1.0
-
-    def estimate(t: NDArray[Any], y: NDArray[Any]) -> Informations:
-        codes = _codes(recipe, np.asarray(t))
-        counted = joint(np.arange(len(codes)), codes, integer_labels(np.asarray(y))).counted
-        found = row({variable: counted[variable] for variable in ("x", "t", "xt", "y", "ty")}, estimator)
-        return Informations(found["h_t"] * scale, found["i_ty"] * scale)
-
-    return estimate
+    return Informer(recipe, estimator, unit)
 
 
 def _recipe(waist: "str | Waist", layer: str) -> Recipe:

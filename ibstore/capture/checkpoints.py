@@ -228,7 +228,7 @@ def _torch(path: Path, lazily: bool) -> Any:
 def _unreadable(path: Path, error: Exception) -> SourceError:
     foreign = re.search(r"Unsupported \w+: (?:GLOBAL )?([\w.]*\w)", str(error))
     if foreign is None:
-        first = str(error).partition("\n")[0]
+        first = str(error).partition("\n")[0].partition(". In PyTorch 2.6")[0]  # torch advises to unpickle it
         return SourceError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}: {first}); it is damaged or none: copy it "
             "anew, or leave it out of the pattern"

@@ -1,6 +1,6 @@
 """The forward pass of a probe set: fixed order, eval mode, no gradients, nothing left behind."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -98,10 +98,12 @@ class ProbePass:
                 f"({type(error).__name__}: {error}); give x as the network takes it"
             ) from error
 
-    def discover(self, layers: Sequence[str] | None) -> list[tuple[LayerSpec, torch.Tensor]]:
+    def discover(
+        self, layers: Sequence[str] | None, pass_over: Callable[[str], None]
+    ) -> list[tuple[LayerSpec, torch.Tensor]]:
         """Layers to record, each with what it puts out for the first batch; see `ibstore.capture.hooks.discover`."""
         first = self.batches()[0]
-        return hooks.discover(self.model, layers, self.try_first, first.stop)
+        return hooks.discover(self.model, layers, self.try_first, first.stop, pass_over)
 
     def first(self, layers: Sequence[LayerSpec]) -> dict[str, torch.Tensor]:
         """What layers say of the first batch, copied to the CPU."""
@@ -164,7 +166,7 @@ def activations(
         raise CaptureError("x has no samples; give at least one")
     probe = ProbePass(network, inputs, batch_size, device_of(network))
     with evaluating(network):
-        specs = [spec for spec, _ in probe.discover(layers)]
+        specs = [spec for spec, _ in probe.discover(layers, lambda _fact: None)]
         parts = [batch.layers for batch in probe.spoken(specs, probe.batches())]
     return {spec.name: values.encode(torch.cat([part[spec.name] for part in parts]), None) for spec in specs}
 

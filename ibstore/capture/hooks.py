@@ -39,7 +39,11 @@ class Firing:
 
 
 def discover(
-    model: nn.Module, layers: Sequence[str] | None, forward: Callable[[], object], batch: int
+    model: nn.Module,
+    layers: Sequence[str] | None,
+    forward: Callable[[], object],
+    batch: int,
+    pass_over: Callable[[str], None],
 ) -> list[tuple[LayerSpec, torch.Tensor]]:
     """Layers to record in the order in which they fire, each with its activations in one forward pass.
 
@@ -49,11 +53,14 @@ def discover(
         Any network.
     layers
         Their texts (see `ibstore.capture.specs`); None: every tap, and every leaf module that fires and has
-        parameters or is an activation function, one layer a call.
+        parameters or is an activation function, one layer a call; tensors without a row a sample, as an embedding of
+        positions puts out, are passed over.
     forward
         Runs one batch through ``model``.
     batch
         Samples in that batch.
+    pass_over
+        Told of each layer that is passed over, as a sentence's subject and fact.
 
     Raises
     ------
@@ -75,6 +82,8 @@ def discover(
     chosen = _every(firings) if named is None else named
     located = sorted((_locate(spec, firings), order) for order, spec in enumerate(chosen))
     found = [(chosen[order], firings[index].output) for index, order in located]
+    if named is None:
+        found = _with_rows(found, batch, pass_over)
     try:
         return [(spec, _recordable(spec, output, batch)) for spec, output in found]
     except CaptureError as error:
@@ -252,10 +261,29 @@ def _locate(spec: LayerSpec, firings: Sequence[Firing]) -> int:
     return own[spec.call or 0]
 
 
+def _with_rows(
+    found: Sequence[tuple[LayerSpec, object]], batch: int, pass_over: Callable[[str], None]
+) -> list[tuple[LayerSpec, object]]:
+    """Those that are no tensor without a row a sample, unless none is left: that is an error to tell."""
+    rowless = [
+        (spec, output) for spec, output in found if isinstance(output, torch.Tensor) and not _has_rows(output, batch)
+    ]
+    if len(rowless) == len(found):
+        return list(found)
+    for spec, output in rowless:
+        pass_over(f"layer {spec.name!r} puts out shape {tuple(output.shape)} for a batch of {batch} samples")
+    without = {spec.name for spec, _ in rowless}
+    return [(spec, output) for spec, output in found if spec.name not in without]
+
+
+def _has_rows(tensor: torch.Tensor, batch: int) -> bool:
+    return tensor.ndim > 0 and len(tensor) == batch
+
+
 def _recordable(spec: LayerSpec, output: object, batch: int) -> torch.Tensor:
     """The layer's tensor in ``output``: one row of real numbers a sample."""
     tensor = specs.select(spec, output)
-    if tensor.ndim == 0 or len(tensor) != batch:
+    if not _has_rows(tensor, batch):
         raise CaptureError(
             f"layer {spec.name!r} puts out shape {tuple(tensor.shape)} for a batch of {batch} samples; record a layer "
             "whose first dimension is the batch"

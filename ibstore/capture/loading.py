@@ -130,9 +130,12 @@ def _failed(name: str, error: BaseException) -> UsageError:
 
 def _has(found: object) -> str:
     """Names that may be meant, as the next action of a message."""
-    own = [
-        name
-        for name, value in vars(found).items()
-        if not name.startswith("_") and getattr(value, "__module__", None) == getattr(found, "__name__", "")
-    ]
+    own = [name for name, value in vars(found).items() if not name.startswith("_") and _is_own(value, found)]
     return f"it has {', '.join(own[:8])}{', …' if len(own) > len(own[:8]) else ''}" if own else "name one that it has"
+
+
+def _is_own(value: object, module: object) -> bool:
+    """Whether a module has made a value itself: a function or class of its own, or an object of any class."""
+    if isinstance(value, type) or hasattr(value, "__name__"):
+        return getattr(value, "__module__", None) == getattr(module, "__name__", "")
+    return type(value).__module__ not in {"builtins", "typing"}

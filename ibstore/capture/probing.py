@@ -85,6 +85,8 @@ class Probing:
         self.device = device_of(self._model) if way.device is None else way.device
         self._way, self._ranks, self._emit = way, ranks, emit
         self.sets: dict[str, ProbeSet] = {}
+        self.passed_over: list[str] = []
+        """What fires and is not recorded, in sentences without an end, where nobody has named layers."""
         self._passes: dict[str, ProbePass] = {}
         for split, probe in probes.items():
             with _named(split, len(probes)):
@@ -112,7 +114,7 @@ class Probing:
         (first, probe), *others = self._passes.items()
         with evaluating(self._model, self._way.autocast):
             with _named(first, len(self._passes)):
-                found = probe.discover(layers)
+                found = probe.discover(layers, self.passed_over.append)
             self.layers = Layers(found, self._way.floating)
             said = {first: {spec.name: tensor.detach().cpu() for spec, tensor in found}}
             for split, each in others:

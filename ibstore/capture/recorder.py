@@ -1,5 +1,6 @@
 """The recorder: writes what the layers of a network say about a probe set, epoch by epoch, into a store."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -48,7 +49,8 @@ class Recorder:
     layers
         What to record: ``path[:call][[part]…]`` of named modules and taps (`ibstore.tap`), such as ``conv1``,
         ``encoder.0``, ``relu:1`` (second call) or ``lstm[0]`` (part of a tuple). None: every tap, and every leaf module
-        that has parameters or is an activation function.
+        that has parameters or is an activation function, except tensors that have no row a sample: a notice tells
+        which, or a warning where nobody listens.
     x, y, sample, split
         What the network takes, labels, sample ids and the name of a single split: see `Probe`.
     probes
@@ -147,6 +149,8 @@ class Recorder:
             self._probing = Probing(model, splits, way, self._ranks, emit)
             State(self._keep, self._probing.device).dump()  # refuses what cannot be kept
             first = self._probing.begin(layers) if self._ranks.works else {}
+        if self._ranks.writes:
+            self._tell_passed_over()
         self._ranks.check_same("the probe set", [each.digest() for each in self._probing.sets.values()])
         with self._ranks.together():
             if self._ranks.writes:
@@ -283,6 +287,14 @@ class Recorder:
                 raise
             if late is not error:
                 error.add_note(f"and the recorder could not be closed: {late}")
+
+    def _tell_passed_over(self) -> None:
+        for fact in self._probing.passed_over:
+            text = f"{fact}, and is not recorded; name the layers that you want, and nothing else is looked at"
+            if self._emit is ignore:  # nobody would know why a layer is not there
+                warnings.warn(text, stacklevel=3)
+            else:
+                self._emit(Event("notice", detail=text))
 
     def _expected(
         self, storage: Storage, first: Mapping[str, Batch], manifest: Manifest, epochs: int | None

@@ -91,7 +91,7 @@ class Schedule:
         >>> str(Schedule.parse("list:0,1,5@epochs"))
         'list:0,1,5'
         """
-        match = _TEXT.fullmatch(text.strip())
+        match = _TEXT.fullmatch(text.strip()) if isinstance(text, str) else None
         if match is None or match["kind"] not in _UNITS:
             raise UsageError(f"schedule {text!r} cannot be read; write {_WAYS}")
         kind = cast(Kind, match["kind"])

@@ -46,6 +46,13 @@ class InformationStopping:
     UsageError
         When an argument cannot be meant.
 
+    Attributes
+    ----------
+    told
+        The rule, by the names of the arguments, as a manifest can hold it.
+    history
+        Of each look its epoch, m, I(X;T) and I(T;Y).
+
     Examples
     --------
     >>> stopping = InformationStopping(lambda t, y: (0.0, float(t.sum())), "0", every=1)
@@ -73,6 +80,14 @@ class InformationStopping:
             if not is_count(number) or number < 1:
                 raise UsageError(f"{name} is {number!r}; give an integer from 1")
         self.every = every
+        self.told = {
+            "estimator": _named(estimator),
+            "layer": layer,
+            "beta": float(beta),
+            "tol": float(tol),
+            "every": int(every),
+            "patience": int(patience),
+        }
         self.history: list[tuple[int, float, float, float]] = []
         self._estimator, self._layer = estimator, layer
         self._beta, self._tol, self._patience = beta, tol, patience
@@ -95,11 +110,16 @@ class InformationStopping:
         Raises
         ------
         CaptureError
-            When the network has no such layer, or the estimator gives no two finite numbers.
+            When the network has no such layer, the layer has NaN, or the estimator gives no two finite numbers.
         """
         if epoch % self.every:
             return False
         t = activations(model, x, [self._layer])[self._layer]
+        if t.dtype.kind in "fc" and np.isnan(t).any():
+            raise CaptureError(
+                f"layer {self._layer!r} has NaN in epoch {epoch}, of which there is no information to look at: the "
+                "training has diverged; take a smaller learning rate, or look at another layer"
+            )
         labels = y.cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
         found = self._estimator(t, labels)
         try:
@@ -136,3 +156,9 @@ class InformationStopping:
         """Go on from there."""
         self._last, self._counted = state["last"], state["counted"]
         self.history = [(epoch, m, i_xt, i_ty) for epoch, m, i_xt, i_ty in state["history"]]
+
+
+def _named(estimator: Estimator) -> str:
+    """What a reader knows it by, the same in every process."""
+    text: str = getattr(estimator, "__qualname__", None) or str(estimator)
+    return type(estimator).__name__ if " at 0x" in text else text

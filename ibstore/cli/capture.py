@@ -144,6 +144,7 @@ def _tell(store: str, names: list[str]) -> None:
         told = ", ".join(
             f"{split} {metric} {value:.4f}" for split, values in scalars.items() for metric, value in values.items()
         )
-        tell(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}; {told}")
+        metrics = f"; {told}" if told else ""
+        tell(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}{metrics}")
     waist = "" if fitting >= THESIS else f" --waist '{ANY}'"
     tell(f"next: ibstore analyze {store}{waist}")

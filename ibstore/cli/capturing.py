@@ -153,7 +153,11 @@ class Stop:
 
         def make(last: str) -> InformationStopping:
             layer = self.layer or last
-            return InformationStopping(informations(waist, layer, self.estimator), layer, **self.rule)
+            try:
+                estimator = informations(waist, layer, self.estimator)
+            except UsageError as error:
+                raise UsageError(f"--stop-information {waist!r}: {error}") from None
+            return InformationStopping(estimator, layer, **self.rule)
 
         return make
 

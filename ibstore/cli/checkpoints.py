@@ -33,7 +33,8 @@ def record(
 
     if (recipe_name is None) == (model is None):
         raise UsageError(
-            "checkpoints are weights alone; give either --model MODULE:FACTORY or the RECIPE of their network"
+            "checkpoints are weights alone; give either --model MODULE:FACTORY or the RECIPE of their network, "
+            "and put the pattern in quotes"
         )
     recipe = None if recipe_name is None else find_recipe(recipe_name)
     dataset = training["dataset"] or (None if recipe is None else recipe.dataset)

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -66,7 +67,7 @@ def _text(run: "Run") -> str:
         "probe": f"batches of {manifest.probe_batch}, {manifest.mode} mode",
         "encoding": f"{manifest.codec}, chunks of {size(manifest.chunk_bytes)}",
         "rounded to": manifest.rounding,
-        "settings": ", ".join(f"{name}={value}" for name, value in manifest.settings.items()),
+        "settings": _pairs(manifest.settings),
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.versions.items()),
     }
     lines = [f"\nrun {run.name}"]
@@ -78,3 +79,9 @@ def _text(run: "Run") -> str:
         lines.append(f"  layer      {layer.name}: {shape} {layer.dtype}, {size(raw)} raw, {size(stored)} stored")
     lines += ["  module", *(f"    {line}" for line in manifest.module.splitlines())]
     return "\n".join(lines) + "\n"
+
+
+def _pairs(settings: Mapping[str, Any]) -> str:
+    """Settings by name, those of one thing in brackets: ``lr=0.1, stopping=(tol=0.1, every=10)``."""
+    told = {name: f"({_pairs(value)})" if isinstance(value, Mapping) else value for name, value in settings.items()}
+    return ", ".join(f"{name}={value}" for name, value in told.items())

@@ -319,6 +319,11 @@ def test_stacked_networks_have_what_each_has_alone():
     assert [each["epoch"]["0"]["batches"] for each in every.now()] == [0, 0]
 
 
+def test_what_takes_the_steps_is_an_optimizer():
+    with pytest.raises(UsageError, match=r"optimizer is of type NoneType; give the torch\.optim\.Optimizer"):
+        Dynamics(layers_of(network()), None)
+
+
 def test_a_learning_rate_may_be_a_tensor():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=torch.tensor(0.5))

@@ -12,7 +12,11 @@ from .networks import Apply, Nested, Reused, dropout_net, hook_count
 
 
 def discover(model, layers, x):
-    return hooks.discover(model, layers, lambda: model(x), len(x))
+    return hooks.discover(model, layers, lambda: model(x), len(x), unexpected)
+
+
+def unexpected(fact):
+    raise AssertionError(fact)
 
 
 def names(model, layers, x):
@@ -64,6 +68,31 @@ def test_no_list_and_a_tuple_is_refused_with_parts_and_other_layers():
     model = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 3))
     with pytest.raises(CaptureError, match=r"'1\[0\]' \(2, 3\).*, or name the layers that you want; these fire: 0, 1$"):
         discover(model, None, torch.ones(2, 4))
+
+
+class Positioned(nn.Module):
+    """Tokens with an embedding of positions, which puts out one row for all samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.place, self.out = nn.Embedding(9, 4), nn.Embedding(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(self.token(x) + self.place(torch.arange(x.shape[1])[None]))
+
+
+def test_no_list_passes_over_what_has_no_row_a_sample():
+    model, x, told = Positioned(), torch.zeros(3, 5, dtype=torch.long), []
+    found = hooks.discover(model, None, lambda: model(x), len(x), told.append)
+    assert [spec.name for spec, _ in found] == ["token", "out"]
+    assert told == ["layer 'place' puts out shape (1, 5, 4) for a batch of 3 samples"]
+    with pytest.raises(CaptureError, match="whose first dimension is the batch"):
+        discover(model, ["token", "place"], x)
+
+
+def test_no_list_and_nothing_with_a_row_a_sample_is_refused():
+    with pytest.raises(CaptureError, match="whose first dimension is the batch, or name the layers that you want"):
+        discover(nn.Sequential(nn.Flatten(0), nn.Linear(8, 3)), None, torch.ones(2, 4))
 
 
 def test_a_network_without_leaves_that_fire_is_refused():

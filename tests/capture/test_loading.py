@@ -79,6 +79,7 @@ def test_a_file_that_failed_can_be_mended(folder):
         ("nothing.py:net", UnknownNameError, "there is no file nothing.py"),
         ("user.py:nte", UnknownNameError, "user.py has no 'nte'; it has Net, net"),
         ("user:Net.made", UnknownNameError, "user has no 'Net.made'; name one that it has"),
+        ("valued.py:net", UnknownNameError, "valued.py has no 'net'; it has half, now"),
         ("empty.py:net", UnknownNameError, "empty.py has no 'net'; name one that it has"),
         ("wanting:net", UsageError, "wanting cannot be imported (ModuleNotFoundError: No module named 'absent')"),
         ("leaving.py:net", UsageError, "leaving.py cannot be imported (SystemExit: 3)"),
@@ -89,6 +90,12 @@ def test_a_file_that_failed_can_be_mended(folder):
 def test_what_cannot_be_loaded_is_refused(folder, text, kind, message):
     write(folder / "user.py", "from math import sqrt", "class Net:", "    pass", "def net():", "    pass")
     write(folder / "empty.py")
+    write(
+        folder / "valued.py",
+        "from fractions import Fraction",
+        "import datetime",
+        "half, now, _own = Fraction(1, 2), datetime.date(2020, 1, 1), Fraction(1)",
+    )
     write(folder / "wanting.py", "import absent")
     write(folder / "leaving.py", "raise SystemExit(3)")
     write(folder / "broken.py", "def")

@@ -188,6 +188,10 @@ def test_a_recipe_of_ones_own_is_a_file(store, tmp_path):
     assert Store.open(store).run("narrow-seed0").layer("2").shape == (3,)
     with pytest.raises(UsageError, match=r"is of type int; let it be an ibstore\.Recipe"):
         recipe(f"{tmp_path}/mine.py:nothing")
+    with pytest.raises(UnknownNameError, match="has no 'nope'; it has make, narrow"):
+        recipe(f"{tmp_path}/mine.py:nope")
+    with pytest.raises(UsageError, match="a recipe is called ''; give it a name"):
+        dataclasses.replace(own, name="")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,7 @@ def test_a_recipe_of_ones_own_is_a_file(store, tmp_path):
         ("szt", {"optimizer": "Adagrad"}, "optimizer is 'Adagrad'; give --optimizer Adam, SGD, SGD-momentum, "),
         ("szt", {"splits": ("validation",)}, "splits to record are validation; give --split train, test, all"),
         ("szt", {"splits": ("all", "all")}, "splits to record are all, all; .* each at most once"),
-        ("szt", {"probe": 0}, "probe is 0; give --probe 1 or more"),
+        ("szt", {"probe": 0}, "probe is 0; give --probe an integer of 1 or more"),
     ],
 )
 def test_what_a_recipe_cannot_be_told_is_refused(name, given, message):

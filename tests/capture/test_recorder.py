@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -377,6 +378,7 @@ def test_wrong_layers_are_refused_before_anything_is_written(store, layers, erro
         ({"x": X4, "autocast": torch.float32}, UsageError, "autocast is torch.float32; give torch.bfloat16"),
         ({"x": X4, "autocast": "bfloat16"}, UsageError, "autocast is 'bfloat16'; give torch.bfloat16"),
         ({"x": X4, "measure": max}, UsageError, "give y"),
+        ({"x": X4, "run": 3}, UsageError, "a name is 3; give text"),
         ({"x": X4, "run": ""}, UsageError, "name is empty"),
         ({"x": X4, "split": ""}, UsageError, "name is empty"),
     ],
@@ -385,6 +387,26 @@ def test_wrong_arguments_are_refused_before_anything_is_written(store, options, 
     with pytest.raises(error, match=message):
         Recorder(store, nn.Sequential(nn.Linear(4, 3)), **options)
     assert not store.exists()
+
+
+class Shifted(nn.Sequential):
+    """Adds what a second layer says of one constant row."""
+
+    def forward(self, x):
+        return self[0](x) + self[1](torch.ones(1, 4))
+
+
+def test_a_layer_without_a_row_a_sample_is_told_and_not_recorded(store):
+    told, fact = [], r"layer '1' puts out shape \(1, 3\) for a batch of 10 samples, and is not recorded"
+    with Recorder(store, Shifted(nn.Linear(4, 3), nn.Linear(4, 3)), x=X4, emit=told.append) as recorder:
+        assert [layer.name for layer in recorder.layers] == ["0"]
+    assert re.match(fact, told[0].detail)
+    with (
+        pytest.warns(UserWarning, match=fact) as warned,
+        Recorder(store, Shifted(nn.Linear(4, 3), nn.Linear(4, 3)), x=X4, run="unheard"),
+    ):
+        pass
+    assert [Path(each.filename).name for each in warned] == ["test_recorder.py"]
 
 
 def test_settings_that_json_cannot_hold_are_refused():

@@ -117,6 +117,7 @@ def test_nothing_is_trained():
     [
         ("", "schedule '' cannot be read; write every:10, log:200 or list:0,1,2,5,10"),
         ("10", "schedule '10' cannot be read"),
+        (3, "schedule 3 cannot be read"),
         ("often:10", "schedule 'often:10' cannot be read"),
         ("every:", "schedule 'every:' has something that is no integer"),
         ("every:1.5", "no integer"),

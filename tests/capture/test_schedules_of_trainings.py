@@ -9,7 +9,7 @@ from ibstore.capture.recipes import recipe
 from ibstore.capture.schedule import Schedule
 from ibstore.capture.stopping import InformationStopping
 from ibstore.capture.train import TrainSettings, train, train_replicas
-from ibstore.errors import UsageError
+from ibstore.errors import ResumeError, UsageError
 from ibstore.store import Store
 
 from .networks import contents, recorded
@@ -188,6 +188,20 @@ def test_what_stops_is_resumed_with_the_rest(tmp_path, one_by_one):
         train("mnist-cnn", store, settings=settings(), stopping=make_stopping([1.0, 2.0, 4.0]), emit=stopping(2))
     train("mnist-cnn", store, settings=settings(), stopping=make_stopping([4.2]), resume=True)
     assert points(store)[-1] == (3, 9)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (make_stopping([4.2], every=2), "settings.stopping.every is 1 in the store and 2 here; give the same"),
+        (None, "settings.stopping is in the store alone; give the same"),
+    ],
+)
+def test_a_training_is_not_resumed_by_another_rule(store, other, message):
+    with pytest.raises(Interrupted):
+        train("mnist-cnn", store, settings=settings(), stopping=make_stopping([1.0, 2.0, 4.0]), emit=stopping(2))
+    with pytest.raises(ResumeError, match=message):
+        train("mnist-cnn", store, settings=settings(), stopping=other, resume=True)
 
 
 def test_each_replica_is_stopped_by_itself(store):

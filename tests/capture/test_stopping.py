@@ -1,5 +1,8 @@
 """Early stopping by information."""
 
+import functools
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +123,42 @@ def test_an_estimator_gives_two_numbers(found):
     with pytest.raises(CaptureError, match=r"the estimator gave .*; let it give two numbers"):
         stopping(0, nn.Sequential(nn.Linear(2, 1)), torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
     assert stopping.history == []
+
+
+def test_a_training_that_has_diverged_is_named():
+    stopping = InformationStopping(informations("identity | threshold(0)"), "0", every=2)
+    model = nn.Sequential(nn.Linear(2, 1))
+    nn.init.constant_(model[0].bias, float("nan"))
+    with pytest.raises(CaptureError, match=r"layer '0' has NaN in epoch 4.*has diverged; take a smaller learning rate"):
+        stopping(4, model, torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
+
+
+class Weighing:
+    """An estimator that is no function, and has no text of its own."""
+
+    def __call__(self, *_):
+        return 0.0, 1.0
+
+
+@pytest.mark.parametrize(
+    ("estimator", "told"),
+    [
+        (never, "never"),
+        (Weighing(), "Weighing"),
+        (functools.partial(never, 1), "partial"),
+        (informations("identity | threshold(0)", estimator="nsb"), "nsb of identity | threshold(t=0.0), in bits"),
+    ],
+)
+def test_the_rule_is_told_the_same_in_every_process(estimator, told):
+    stopping = InformationStopping(estimator, "out", beta=2, every=np.int64(3))
+    assert json.loads(json.dumps(stopping.told)) == {
+        "estimator": told,
+        "layer": "out",
+        "beta": 2.0,
+        "tol": 0.1,
+        "every": 3,
+        "patience": 1,
+    }
 
 
 @pytest.mark.parametrize("m", [float("nan"), float("inf"), float("-inf")])

@@ -116,7 +116,7 @@ def test_label_that_is_no_integer(ibstore: Command, study: list[str], monkeypatc
     [
         (["mnist-rnn"], USAGE, "mnist-cnn"),
         (["mnist-cnn", "--dataset", "cifar"], USAGE, "mnist-sample"),
-        (["mnist-cnn", "--epochs", "-1"], USAGE, "--epochs 0 or more"),
+        (["mnist-cnn", "--epochs", "-1"], USAGE, "--epochs an integer of 0 or more"),
         (["mnist-cnn", "--lr", "0"], USAGE, "--lr"),
         (["mnist-cnn", "--limit", "0"], USAGE, "--limit"),
         (["mnist-cnn", "--device", "abacus"], USAGE, "abacus"),

@@ -6,6 +6,10 @@ import signal
 import subprocess
 import sys
 
+import torch
+
+from ibstore.capture.models import mnist_cnn
+
 from ..capture.networks import contents
 from ..conftest import Command
 
@@ -72,3 +76,38 @@ def test_what_is_next_can_be_done(ibstore, tmp_path):
     done = ibstore("capture", "szt-simple", "--store", tmp_path / "a.zarr", "--epochs", 1)
     command = shlex.split(done.err.splitlines()[-1].removeprefix("next: ibstore "))
     assert ibstore(*command).code == 0
+
+
+def test_a_waist_that_cannot_be_read_is_told_by_its_option(ibstore, tmp_path):
+    head = ("capture", "szt-simple", "--store", tmp_path / "a.zarr", "--epochs", 1)
+    for text in ("no-such-waist", "identity | nonsense(3)"):
+        refused = ibstore(*head, "--stop-information", text)
+        assert refused.code == 2
+        assert f"\nError: --stop-information '{text}': " in f"\n{refused.err}"
+
+
+def test_what_was_not_measured_is_not_told(ibstore, tmp_path):
+    weights = tmp_path / "epoch_1.pt"
+    torch.save(mnist_cnn().state_dict(), weights)
+    source = ("--from-checkpoints", weights, "--model", "ibstore.capture.models:mnist_cnn", "--dataset", "mnist-sample")
+    done = ibstore("capture", *source, "--store", tmp_path / "a.zarr", "--probe", 10, "--run", "old")
+    summary = done.err.splitlines()[-2]
+    assert summary.startswith("run old: 1 epochs, ")
+    assert summary.endswith("/a.zarr")
+
+
+def test_what_may_stop_a_run_is_a_setting_of_it(ibstore, tmp_path):
+    head = ("capture", "szt-simple", "--store", tmp_path / "a.zarr", "--epochs", 20)
+    looking = (*head, "--stop-information", "identity | uniform(bins=30, lo=-1, hi=1)")
+    assert ibstore(*looking, "--stop-rule", "every=5, tol=0").code == 0
+    told = ibstore("info", tmp_path / "a.zarr", "szt-simple-seed0").out
+    rule = "stopping=(estimator=plugin of identity | uniform(bins=30, lo=-1.0, hi=1.0), in bits, layer="
+    assert rule in told
+    assert "beta=1.0, tol=0.0, every=5, patience=1)" in told
+    for again, differing in [
+        (head, "settings.stopping is in the store alone"),
+        (looking, "settings.stopping.tol is 0.0 in the store and 0.1 here"),
+    ]:
+        refused = ibstore(*again, "--resume")
+        assert refused.code == 2
+        assert differing in refused.err

@@ -54,6 +54,10 @@ class Dynamics:
     """
 
     def __init__(self, owners: Owners, optimizer: torch.optim.Optimizer, replicas: int | None = None) -> None:
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise UsageError(
+                f"optimizer is of type {type(optimizer).__name__}; give the torch.optim.Optimizer that takes the steps"
+            )
         self._gradients = Gradients(owners, replicas)
         self._optimizer = optimizer
         self._rates: defaultdict[int, float | torch.Tensor] = defaultdict(float)  # Σ_t α_t by parameter group

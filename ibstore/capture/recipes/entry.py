@@ -42,6 +42,11 @@ class Recipe:
         Defaults of what is recorded, when, and of the part that is trained on.
     threads
         Default of torch's threads: one for tiny networks, in which two wait for each other longer than they work.
+
+    Raises
+    ------
+    UsageError
+        When it has no name.
     """
 
     name: str
@@ -63,6 +68,10 @@ class Recipe:
     schedule: str = "every:1"
     train_fraction: float | None = None
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name):
+            raise UsageError(f"a recipe is called {self.name!r}; give it a name")
 
     def with_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options with what is given in their place, as the defaults' types.

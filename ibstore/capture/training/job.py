@@ -13,6 +13,7 @@ from ibstore.capture.datasets import Dataset, Samples
 from ibstore.capture.dropout import Lagrangian
 from ibstore.capture.provenance import Provenance
 from ibstore.capture.recipes import Recipe
+from ibstore.capture.stopping import InformationStopping
 from ibstore.capture.training.networks import Many, Networks, One
 from ibstore.capture.training.objectives import Objective, objective
 from ibstore.capture.training.order import Order
@@ -103,15 +104,16 @@ class Job:
         recorded = self.settings.recording.splits
         return {split: samples for split, samples in others.items() if len(samples) and split not in recorded}
 
-    def provenance(self, seed: int) -> Provenance:
-        """What a run's manifest says of its training."""
+    def provenance(self, seed: int, stopping: InformationStopping | None) -> Provenance:
+        """What a run's manifest says of its training, and of what may stop it."""
         settings = self.settings
+        rule = {} if stopping is None else {"stopping": stopping.told}
         return Provenance(
             recipe=self.recipe.name,
             seed=seed,
             loss=self.recipe.loss,
             optimizer=f"{settings.optimizer}(lr={settings.lr})",
-            settings={**settings.told(), "dataset": self.data.name, **self.told},
+            settings={**settings.told(), "dataset": self.data.name, **self.told, **rule},
         )
 
     def _order(self, seed: int) -> Order:

@@ -133,7 +133,7 @@ class Runs:
             resume=self.resume,
             keep={**own, **shared},
             epochs=points,
-            provenance=job.provenance(seed),
+            provenance=job.provenance(seed, stopping),
             emit=job.emit,
         )
         return Member(index, name, opened.enter_context(recorder), stopping, recorder.history)

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 import torch
 
+from ibstore.capture.arguments import is_count
 from ibstore.capture.datasets import SPLITS
 from ibstore.capture.recipes import Recipe
 from ibstore.capture.recorder import PROBE_BATCH
@@ -149,8 +150,8 @@ class TrainSettings:
             if getattr(self, name) > _MAX_SEED:
                 option = _option(name)
                 raise UsageError(f"{name} is {getattr(self, name)}; give {option} a number up to {_MAX_SEED}")
-        if not (self.lr > 0 and isfinite(self.lr)):
-            raise UsageError(f"lr is {self.lr}; give --lr a number above 0, such as 0.002")
+        if not (isinstance(self.lr, int | float) and self.lr > 0 and isfinite(self.lr)):
+            raise UsageError(f"lr is {self.lr!r}; give --lr a number above 0, such as 0.002")
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"optimizer is {self.optimizer!r}; give --optimizer {', '.join(OPTIMIZERS)}")
 
@@ -198,5 +199,5 @@ def _option(name: str) -> str:
 def _check_lowest(settings: object, lowest: Mapping[str, int]) -> None:
     for name, low in lowest.items():
         value = getattr(settings, name)
-        if value is not None and value < low:
-            raise UsageError(f"{name} is {value}; give {_option(name)} {low} or more")
+        if value is not None and not (is_count(value) and value >= low):
+            raise UsageError(f"{name} is {value!r}; give {_option(name)} an integer of {low} or more")

@@ -29,13 +29,15 @@ def escape(name: str) -> str:
     Raises
     ------
     UsageError
-        When the name is empty or no Unicode, or its node name would exceed 200 bytes.
+        When the name is no text, empty or no Unicode, or its node name would exceed 200 bytes.
 
     Examples
     --------
     >>> escape("encoder.0"), escape("relu:1"), escape("a/b"), escape("epoch"), escape("=")
     ('encoder.0', 'relu=3A1', 'a=2Fb', '=65poch', '=3D')
     """
+    if not isinstance(name, str):
+        raise UsageError(f"a name is {name!r}; give text")
     if not name:
         raise UsageError("a name is empty; give it at least one character")
     try:
