@@ -35,6 +35,7 @@ bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.storage
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.ensemble
+	$(BIN)/python -m benchmarks.literature
 
 kills: $(READY)  ## kill a capture 200 times at random instants, and resume it
 	$(BIN)/python -m tests.kills
