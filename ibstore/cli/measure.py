@@ -49,6 +49,7 @@ def command(
     between                                      I(Ti;Tj) of every two layers
     correlation(shrinkage=0)                     total correlation of a layer's units
     transmitted                                  what stochastic layers say that they tell
+    outcomes                                     loss, error, KL beside swept settings
     maps(count=6)                                where in a picture layers say something
     ranges                                       what bins clip, and how many are used
     runs(level=0.95)                             mean, spread and interval over runs

@@ -17,7 +17,7 @@ NAME = "plot"
 def command(
     selected: Selected,
     kind: Annotated[
-        str, typer.Argument(metavar="plane|curves|transmitted|maps", help="Which picture.", show_default=False)
+        str, typer.Argument(metavar="plane|curves|outcomes|transmitted|maps", help="Which picture.", show_default=False)
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to draw to: .png, .svg or .pdf.")],
     estimator: EstimatorOption = None,
@@ -29,7 +29,8 @@ def command(
 
     `plane`: I(T;Y) over I(X;T), layers by colour, epochs by shade. `curves`: H(T), I(X;T), I(T;Y) and ib against
     the epoch, layers side by side. Without --waist: every waist that was analyzed before and fits the runs. What is
-    missing is computed first. Of stochastic layers, without a waist: `transmitted`, what they say that they tell of
+    missing is computed first. `outcomes`: loss, error and divergence of runs against the settings in which they differ.
+    Of stochastic layers, without a waist: `transmitted`, what they say that they tell of
     the input, error and total correlation against beta_kl; `maps`, where in a picture they say something.
 
     Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`

@@ -27,7 +27,7 @@ DEFAULT_WAIST: Final = "thesis-6.2"
 VALUES: Final = "values: *=identity | exact"
 """A waist that fits any layer: for questions that look at values, or at no waist."""
 
-BINLESS: Final = ("transmitted", "maps")
+BINLESS: Final = ("transmitted", "maps", "outcomes")
 """Measures, and pictures of them, that hang on no waist."""
 
 

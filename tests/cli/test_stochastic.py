@@ -43,6 +43,32 @@ def test_what_is_transmitted_stands_beside_beta_and_error(ibstore: Command, lab:
     assert all(row["error"] == pytest.approx(1 - float(str(row["accuracy"]))) for row in rows)
 
 
+def test_outcomes_are_the_last_metrics_beside_what_differs(ibstore: Command, lab: str) -> None:
+    rows = asked(ibstore, "measure", lab, "outcomes")
+    assert [(row["run"], row["split"], row["epoch"], row["beta_kl"]) for row in rows] == [
+        (run, split, 1, beta) for run, beta in zip(RUNS, (0.0, 10.0), strict=True) for split in ("train", "test")
+    ]
+    assert "width" not in rows[0]  # both have the same
+    for row in rows:
+        (metrics,) = asked(
+            ibstore,
+            "query",
+            lab,
+            "SELECT loss, accuracy, kl_drop1 + kl_drop2 + kl_drop3 AS kl FROM epochs "
+            f"WHERE run = '{row['run']}' AND split = '{row['split']}' AND epoch = 1",
+        )
+        assert {name: row[name] for name in metrics} == pytest.approx(metrics)
+        assert row["error"] == pytest.approx(1 - float(str(metrics["accuracy"])))
+        assert row["loss_and_kl"] == pytest.approx(float(str(metrics["loss"])) + float(str(metrics["kl"])))
+    assert {row["epoch"] for row in asked(ibstore, "measure", lab, "outcomes", "--epoch", "0")} == {0}
+
+
+def test_outcomes_that_differ_in_no_number_cannot_be_drawn(ibstore: Command, lab: str, tmp_path: Path) -> None:
+    done = ibstore("plot", lab, "outcomes", "-o", tmp_path / "a.png", "--run", RUNS[0])
+    assert done.code == 2
+    assert "the runs differ in no number to draw against; sweep one" in done.err
+
+
 def test_the_same_numbers_stand_in_the_table_of_epochs(ibstore: Command, lab: str) -> None:
     sql = "SELECT kl_drop3 FROM epochs WHERE split = 'test' AND epoch = 1 ORDER BY run"
     found = [row["kl_drop3"] for row in asked(ibstore, "query", lab, sql)]
@@ -81,7 +107,7 @@ def test_what_cannot_be_read_is_a_sentence(
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("kind", ["transmitted", "maps"])
+@pytest.mark.parametrize("kind", ["transmitted", "maps", "outcomes"])
 def test_pictures_are_drawn(ibstore: Command, lab: str, kind: str, tmp_path: Path) -> None:
     done = ibstore("plot", lab, kind, "-o", tmp_path / "a.png", "--epoch", "1")
     assert (done.code, done.out) == (0, "")

@@ -163,6 +163,18 @@ def transmitted() -> Measure:
 
 
 @measure
+def outcomes() -> Measure:
+    """What each run came to, beside the settings in which the runs differ."""
+    from ibstore.analyze.measures import trainings
+
+    def ask(asked: Asked) -> "pl.DataFrame":
+        runs = {task.run.name: task.run for task in asked.whole.todo}
+        return trainings.outcomes(runs.values(), asked.selection.epochs)
+
+    return ask
+
+
+@measure
 def maps(count: int = 6) -> Measure:
     """Where in a picture layers say something: values of the places of the first ``count`` samples."""
     from ibstore.analyze.measures import places

@@ -5,6 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ibstore.analyze.plots.outcomes import outcomes
 from ibstore.analyze.plots.planes import curves, plane
 from ibstore.analyze.plots.stochastic import maps, transmitted
 from ibstore.analyze.plots.style import style
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 KINDS: "Final[dict[str, Callable[[pl.DataFrame], Figure]]]" = {
     "plane": plane,
     "curves": curves,
+    "outcomes": outcomes,
     "transmitted": transmitted,
     "maps": maps,
 }

@@ -1,0 +1,87 @@
+"""What trainings came to, beside the settings in which they differ."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import fsum
+from typing import TYPE_CHECKING, Any, Final
+
+from ibstore.analyze.stochastic import METRIC
+from ibstore.errors import UsageError
+from ibstore.store import Run
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FIRST: Final = ("run", "split", "epoch", "seed", "unit")
+LAST: Final = ("loss", "accuracy", "error", "kl", "loss_and_kl")
+"""Columns before and behind those of the settings."""
+
+
+def outcomes(runs: Iterable[Run], epochs: Sequence[int] | None) -> "pl.DataFrame":
+    """What each run came to, at its last epoch of those asked for: a row a measured split.
+
+    Columns run, split, epoch, seed, unit (nats: losses and divergences stand as the training measured them); a column
+    a setting or option in which the runs differ, under its name; loss, accuracy, error (1 − accuracy), kl (the mean
+    divergence of all stochastic layers together), and loss_and_kl. Of an autoencoder that is near the negative variational
+    bound on log p(x), which has the loss's mean over the noise: bundled trainings measure the loss without noise. Null
+    where it was not measured.
+
+    Raises
+    ------
+    UsageError
+        When a setting is called like another column, or no run has metrics.
+    """
+    rows, settings = [], []
+    for run in runs:
+        told = {**run.manifest.settings, **run.manifest.settings.get("options", {})}
+        settings.append({name: value for name, value in told.items() if isinstance(value, int | float | str)})
+        rows += [{**settings[-1], **row} for row in _measured(run, epochs)]
+    if not rows:
+        raise UsageError("no run has metrics at the epochs asked for; record loss and accuracy, or ask for others")
+    return _table(rows, _differing(settings))
+
+
+def _measured(run: Run, epochs: Sequence[int] | None) -> Iterator[dict[str, Any]]:
+    """What a run says of each split."""
+    records = [segment.record for segment in run.segments]
+    points = [point for record in records for point in zip(record.epochs, record.metrics, strict=True)]
+    asked = [point for point in points if epochs is None or point[0] in epochs]
+    for epoch, by_split in asked[-1:]:
+        for split, metrics in by_split.items():
+            loss, accuracy = metrics.get("loss"), metrics.get("accuracy")
+            divergences = [value for name, value in metrics.items() if name.startswith(METRIC)]
+            kl = fsum(divergences) if divergences else None
+            yield {
+                "run": run.name,
+                "split": split,
+                "epoch": epoch,
+                "seed": run.manifest.seed,
+                "unit": "nats",
+                "loss": loss,
+                "accuracy": accuracy,
+                "error": None if accuracy is None else 1 - accuracy,
+                "kl": kl,
+                "loss_and_kl": None if loss is None or kl is None else loss + kl,
+            }
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of settings that are not the same in all runs."""
+    names = dict.fromkeys(name for each in settings for name in each)
+    found = [name for name in names if len({each.get(name) for each in settings}) > 1]
+    taken = [name for name in found if name in (*FIRST, *LAST)]
+    if taken:
+        raise UsageError(f"an option is called {taken[0]!r}, as a column here is; ask of runs that have the same")
+    return found
+
+
+def _table(rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> "pl.DataFrame":
+    import polars as pl
+
+    types: dict[str, Any] = {**dict.fromkeys(FIRST, pl.String), "epoch": pl.Int64, "seed": pl.Int64}
+    for name in settings:
+        kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+        types[name] = pl.Int64 if kinds <= {int} else pl.Float64 if kinds <= {int, float} else pl.String
+    types |= dict.fromkeys(LAST, pl.Float64)
+    as_text = [name for name in settings if types[name] is pl.String]
+    plain = [{**row, **{name: str(row[name]) for name in as_text if name in row}} for row in rows]
+    return pl.DataFrame([{name: row.get(name) for name in types} for row in plain], schema=types)

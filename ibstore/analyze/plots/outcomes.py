@@ -1,0 +1,51 @@
+"""What trainings came to, against the settings in which they differ."""
+
+from typing import TYPE_CHECKING, Final
+
+from ibstore.analyze.measures.trainings import FIRST, LAST
+from ibstore.analyze.plots.style import colour_of, style
+from ibstore.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.figure import Figure
+
+PANELS: Final = {"loss": "loss", "error": "error", "kl": "mean KL [nats]", "loss_and_kl": "loss + KL [nats]"}
+
+
+def outcomes(table: "pl.DataFrame") -> "Figure":
+    """Against the number of most values among the settings in which runs differ; a colour for each rest of them.
+
+    Of the test split where it was measured. Dots are runs, lines the means over seeds.
+
+    Raises
+    ------
+    UsageError
+        When the runs differ in no number.
+    """
+    import polars as pl
+    from matplotlib.figure import Figure
+
+    settings = [name for name in table.columns if name not in (*FIRST, *LAST)]
+    numbers = [name for name in settings if table[name].dtype.is_numeric()]
+    if not numbers:
+        raise UsageError("the runs differ in no number to draw against; sweep one: --sweep width=0.25,0.5,1")
+    x = max(numbers, key=lambda name: table[name].n_unique())
+    split = "test" if "test" in table["split"] else table["split"][0]
+    rest = [pl.format(f"{name} {{}}", pl.col(name)) for name in settings if name != x]
+    label = pl.concat_str(rest, separator=", ") if rest else pl.lit(split)
+    own = table.filter(split=split).with_columns(label.alias("label")).sort(x)
+    labels = own["label"].unique(maintain_order=True).to_list()
+    panels = [name for name in PANELS if not own[name].is_null().all()]
+    with style():
+        figure = Figure(figsize=(4.4 * len(panels), 3.9), layout="constrained")
+        for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            for each in labels:
+                known, colour = own.filter(label=each).drop_nulls([x, name]), colour_of(labels, each)
+                means = known.group_by(x, maintain_order=True).agg(pl.col(name).mean())
+                axis.scatter(known[x], known[name], color=colour, s=14, alpha=0.5)
+                axis.plot(means[x], means[name], color=colour, linewidth=1.8, label=each)
+            axis.set(xlabel=x, ylabel=f"{PANELS[name]} ({split})")
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
+    return figure
