@@ -21,9 +21,9 @@ def outcomes(runs: Iterable[Run], epochs: Sequence[int] | None) -> "pl.DataFrame
 
     Columns run, split, epoch, seed, unit (nats: losses and divergences stand as the training measured them); a column
     a setting or option in which the runs differ, under its name; loss, accuracy, error (1 − accuracy), kl (the mean
-    divergence of all stochastic layers together), and loss_and_kl. Of an autoencoder that is near the negative variational
-    bound on log p(x), which has the loss's mean over the noise: bundled trainings measure the loss without noise. Null
-    where it was not measured.
+    divergence of all stochastic layers together), and loss_and_kl. Of an autoencoder that is near the negative
+    variational bound on log p(x), which has the loss's mean over the noise: bundled trainings measure the loss without
+    noise. Null where it was not measured.
 
     Raises
     ------
