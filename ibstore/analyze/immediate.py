@@ -33,7 +33,7 @@ class Informer:
     """Gives I(X;T) and I(T;Y) of activations (sample, …) and labels (sample,); made by `informations`.
 
     >>> print(informations("identity | threshold(0)"))
-    plugin of identity | threshold(0), in bits
+    plugin of identity | threshold(t=0.0), in bits
     """
 
     recipe: Recipe

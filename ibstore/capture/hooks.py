@@ -53,8 +53,8 @@ def discover(
         Any network.
     layers
         Their texts (see `ibstore.capture.specs`); None: every tap, and every leaf module that fires and has
-        parameters or is an activation function, one layer a call; tensors without a row a sample, as an embedding of
-        positions puts out, are passed over.
+        parameters or is an activation function, one layer a call; modules' tensors without a row a sample, as an
+        embedding of positions puts out, are passed over.
     forward
         Runs one batch through ``model``.
     batch
@@ -83,7 +83,7 @@ def discover(
     located = sorted((_locate(spec, firings), order) for order, spec in enumerate(chosen))
     found = [(chosen[order], firings[index].output) for index, order in located]
     if named is None:
-        found = _with_rows(found, batch, pass_over)
+        found = _with_rows(found, modules, batch, pass_over)
     try:
         return [(spec, _recordable(spec, output, batch)) for spec, output in found]
     except CaptureError as error:
@@ -262,11 +262,19 @@ def _locate(spec: LayerSpec, firings: Sequence[Firing]) -> int:
 
 
 def _with_rows(
-    found: Sequence[tuple[LayerSpec, object]], batch: int, pass_over: Callable[[str], None]
+    found: Sequence[tuple[LayerSpec, object]],
+    modules: Mapping[str, nn.Module],
+    batch: int,
+    pass_over: Callable[[str], None],
 ) -> list[tuple[LayerSpec, object]]:
-    """Those that are no tensor without a row a sample, unless none is left: that is an error to tell."""
+    """Those that are no module's tensor without a row a sample, unless none is left: that is an error to tell.
+
+    A tap was asked for, and is an error in any case.
+    """
     rowless = [
-        (spec, output) for spec, output in found if isinstance(output, torch.Tensor) and not _has_rows(output, batch)
+        (spec, output)
+        for spec, output in found
+        if spec.path in modules and isinstance(output, torch.Tensor) and not _has_rows(output, batch)
     ]
     if len(rowless) == len(found):
         return list(found)

@@ -49,7 +49,7 @@ class Recorder:
     layers
         What to record: ``path[:call][[part]…]`` of named modules and taps (`ibstore.tap`), such as ``conv1``,
         ``encoder.0``, ``relu:1`` (second call) or ``lstm[0]`` (part of a tuple). None: every tap, and every leaf module
-        that has parameters or is an activation function, except tensors that have no row a sample: a notice tells
+        that has parameters or is an activation function, except those whose tensor has no row a sample: a notice tells
         which, or a warning where nobody listens.
     x, y, sample, split
         What the network takes, labels, sample ids and the name of a single split: see `Probe`.
