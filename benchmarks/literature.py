@@ -4,7 +4,6 @@ Each command is a process of its own, imports and all. The reference is the same
 last network recorded alone: what is beside it is recording at every point, and the analysis.
 """
 
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,20 +13,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import keep, machine
+from benchmarks.plane import DATA
 
-DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 ENDS = ("--schedule", "list:0")
 """Records the untrained network, and the last one."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is trained and asked, and how long that took where it is from (seconds, None: it is not said)."""
+    """What is trained and asked, and how many seconds that took where it is from."""
 
     title: str
     capture: tuple[str, ...]
     asked: tuple[tuple[str, ...], ...]
-    there: int | None
+    there: int
 
 
 BLACKBOX = ("--waist", "blackbox-50")
@@ -70,19 +69,15 @@ def main() -> None:
 
 def row(experiment: Experiment) -> str:
     """Carry it out, and say what it took."""
-    folder = Path(tempfile.mkdtemp(prefix="ibstore-bench-"))
-    try:
-        alone = seconds("capture", *experiment.capture, *ENDS, "--store", str(folder / "ends.zarr"))
-        store = str(folder / "lab.zarr")
+    with tempfile.TemporaryDirectory(prefix="ibstore-bench-") as folder:
+        alone = seconds("capture", *experiment.capture, *ENDS, "--store", f"{folder}/ends.zarr")
+        store = f"{folder}/lab.zarr"
         capture = seconds("capture", *experiment.capture, "--store", store)
         asked = sum(seconds(command, store, *rest) for command, *rest in experiment.asked)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     whole = capture + asked
-    there = "" if experiment.there is None else f"{experiment.there:,} s"
     return (
         f"| {experiment.title} | {alone:.1f} s | {capture:.1f} s | {asked:.1f} s | {whole:.1f} s "
-        f"| {whole / alone:.1f} | {there} |"
+        f"| {whole / alone:.1f} | {experiment.there:,} s |"
     )
 
 

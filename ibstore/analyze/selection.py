@@ -18,7 +18,7 @@ from ibstore.analyze.tasks import CHANNELS, Task, tasks
 from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import UnknownNameError, UsageError
 from ibstore.events import Emit, Event
-from ibstore.store import Store
+from ibstore.store import Run, Store
 from ibstore.store.reader import Listed, listed
 
 if TYPE_CHECKING:
@@ -88,6 +88,11 @@ class Selection:
         todo = tasks([each.run for each in found if each.run], chosen, named, epochs, channels)
         _refuse_damaged(todo, found)
         return cls(parts, chosen, todo, epochs, channels, budget, emit)
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """Runs that it has tasks of, by name."""
+        return {task.run.name: task.run for task in self.todo}
 
     def plane(self, estimators: Names = "plugin", *, beta: float = 1.0, unit: str = "bits") -> "pl.DataFrame":
         """The information plane, as `Study.analyze` describes it."""

@@ -271,17 +271,16 @@ def _with_rows(
 
     A tap was asked for, and is an error in any case.
     """
-    rowless = [
-        (spec, output)
+    rowless = {
+        spec: output.shape
         for spec, output in found
         if spec.path in modules and isinstance(output, torch.Tensor) and not _has_rows(output, batch)
-    ]
+    }
     if len(rowless) == len(found):
         return list(found)
-    for spec, output in rowless:
-        pass_over(f"layer {spec.name!r} puts out shape {tuple(output.shape)} for a batch of {batch} samples")
-    without = {spec.name for spec, _ in rowless}
-    return [(spec, output) for spec, output in found if spec.name not in without]
+    for spec, shape in rowless.items():
+        pass_over(f"layer {spec.name!r} puts out shape {tuple(shape)} for a batch of {batch} samples")
+    return [(spec, output) for spec, output in found if spec not in rowless]
 
 
 def _has_rows(tensor: torch.Tensor, batch: int) -> bool:

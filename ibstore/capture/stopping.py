@@ -48,8 +48,6 @@ class InformationStopping:
 
     Attributes
     ----------
-    told
-        The rule, by the names of the arguments, as a manifest can hold it.
     history
         Of each look its epoch, m, I(X;T) and I(T;Y).
 
@@ -80,19 +78,23 @@ class InformationStopping:
             if not is_count(number) or number < 1:
                 raise UsageError(f"{name} is {number!r}; give an integer from 1")
         self.every = every
-        self.told = {
-            "estimator": _named(estimator),
-            "layer": layer,
-            "beta": float(beta),
-            "tol": float(tol),
-            "every": int(every),
-            "patience": int(patience),
-        }
         self.history: list[tuple[int, float, float, float]] = []
         self._estimator, self._layer = estimator, layer
         self._beta, self._tol, self._patience = beta, tol, patience
         self._last: float | None = None
         self._counted = 0
+
+    @property
+    def told(self) -> dict[str, str | float]:
+        """The rule, by the names of the arguments, as a manifest can hold it."""
+        return {
+            "estimator": _named(self._estimator),
+            "layer": self._layer,
+            "beta": float(self._beta),
+            "tol": float(self._tol),
+            "every": int(self.every),
+            "patience": int(self._patience),
+        }
 
     def __call__(self, epoch: int, model: nn.Module, x: Any, y: Any) -> bool:
         """Whether to stop now.
@@ -115,7 +117,7 @@ class InformationStopping:
         if epoch % self.every:
             return False
         t = activations(model, x, [self._layer])[self._layer]
-        if t.dtype.kind in "fc" and np.isnan(t).any():
+        if t.dtype.kind == "f" and np.isnan(t).any():
             raise CaptureError(
                 f"layer {self._layer!r} has NaN in epoch {epoch}, of which there is no information to look at: the "
                 "training has diverged; take a smaller learning rate, or look at another layer"

@@ -30,8 +30,8 @@ def command(
     `plane`: I(T;Y) over I(X;T), layers by colour, epochs by shade. `curves`: H(T), I(X;T), I(T;Y) and ib against
     the epoch, layers side by side. Without --waist: every waist that was analyzed before and fits the runs. What is
     missing is computed first. `outcomes`: loss, error and divergence of runs against the settings in which they differ.
-    Of stochastic layers, without a waist: `transmitted`, what they say that they tell of
-    the input, error and total correlation against beta_kl; `maps`, where in a picture they say something.
+    Of stochastic layers, without a waist: `transmitted`, what they say that they tell of the input, error and total
+    correlation against beta_kl; `maps`, where in a picture they say something.
 
     Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
     """

@@ -239,3 +239,29 @@ def test_the_user_s_own_matplotlib_is_left_alone(table, tmp_path):
     assert dict(mpl.rcParams) == before
     assert mpl.get_backend() == backend
     assert plt.get_fignums() == open_figures
+
+
+def test_outcomes_are_drawn_against_the_number_of_most_values():
+    """A colour for each rest of the settings, runs without one of them included; lines are means over seeds."""
+    runs = [(width, dropout, seed) for width in (1, 2, 4) for dropout in ("binary", None) for seed in (0, 1)]
+    table = pl.DataFrame(
+        {
+            "split": ["test"] * len(runs),
+            "unit": ["nats"] * len(runs),
+            "width": [width for width, _, _ in runs],
+            "dropout": [dropout for _, dropout, _ in runs],
+            "loss": [float(width + 10 * (dropout is None) + seed) for width, dropout, seed in runs],
+            "accuracy": [None] * len(runs),
+            "error": [None] * len(runs),
+            "kl": [None] * len(runs),
+            "loss_and_kl": [None] * len(runs),
+        }
+    )
+    (axis,) = plots.KINDS["outcomes"](table).axes
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("width", "loss (test)")
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
+    assert drawn == {
+        "dropout binary": [[1, 1.5], [2, 2.5], [4, 4.5]],
+        "dropout –": [[1, 11.5], [2, 12.5], [4, 14.5]],
+    }
+    assert sum(len(dots.get_offsets()) for dots in axis.collections) == len(runs)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ibstore.capture.datasets import digits as digit_sets
 from ibstore.capture.datasets import load_dataset, nuisances
 from ibstore.capture.datasets.samples import Dataset, Samples
 
@@ -12,7 +13,7 @@ def few(monkeypatch):
     """Twenty digits to train and ten to test, so that nothing takes long."""
     digits = load_dataset("mnist-sample")
     some = Dataset("mnist-sample", digits.train.first(20), digits.test.first(10))
-    monkeypatch.setattr(nuisances, "mnist_sample", lambda *_: some)
+    monkeypatch.setattr(digit_sets, "mnist_sample", lambda *_: some)
     return some
 
 
@@ -79,7 +80,7 @@ def test_pictures_of_cifar_are_taken_where_they_are(few, monkeypatch, tmp_path):
     (tmp_path / "cifar-10-batches-py").mkdir()
     grey = Samples(np.full((4, 3, 32, 32), 0.5, np.float32), np.arange(4), np.arange(4))
     monkeypatch.setattr(nuisances, "cifar10", lambda *_: Dataset("cifar10", grey, grey))
-    monkeypatch.setattr(nuisances, "mnist", lambda *_: few)
+    monkeypatch.setattr(digit_sets, "mnist", lambda *_: few)
     data = load_dataset("occluded", tmp_path)
     assert data.name == "occluded-cifar10-by-mnist-sample"
     assert (data.train.x.min(), data.train.x.max()) == (0.5, 1.0)

@@ -155,11 +155,7 @@ def transmitted() -> Measure:
     """What stochastic layers tell of the input by their own account, beside β and the error."""
     from ibstore.analyze.measures import bottlenecks
 
-    def ask(asked: Asked) -> "pl.DataFrame":
-        runs = {task.run.name: task.run for task in asked.whole.todo}
-        return bottlenecks.transmitted(runs.values(), asked.selection.epochs, asked.unit)
-
-    return ask
+    return lambda asked: bottlenecks.transmitted(asked.whole.runs.values(), asked.selection.epochs, asked.unit)
 
 
 @measure
@@ -167,11 +163,7 @@ def outcomes() -> Measure:
     """What each run came to, beside the settings in which the runs differ."""
     from ibstore.analyze.measures import trainings
 
-    def ask(asked: Asked) -> "pl.DataFrame":
-        runs = {task.run.name: task.run for task in asked.whole.todo}
-        return trainings.outcomes(runs.values(), asked.selection.epochs)
-
-    return ask
+    return lambda asked: trainings.outcomes(asked.whole.runs.values(), asked.selection.epochs)
 
 
 @measure

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.analyze.estimate.entropy import NATS_PER_BIT
+from ibstore.analyze.losses import scores
 from ibstore.analyze.measures.tables import frame
 from ibstore.analyze.reduce import FLOOR
 from ibstore.analyze.stochastic import METRIC
@@ -53,14 +54,11 @@ def _transmitted(run: Run, epochs: Sequence[int] | None) -> Iterator[dict[str, A
     for segment in run.segments:
         for epoch, by_split in zip(segment.record.epochs, segment.record.metrics, strict=True):
             for split, metrics in by_split.items() if epochs is None or epoch in epochs else ():
-                accuracy = metrics.get("accuracy")
-                told = {"loss": metrics.get("loss"), "accuracy": accuracy}
-                told |= {"error": None if accuracy is None else 1 - accuracy}
                 for name, nats in metrics.items():
                     if name.startswith(METRIC):
                         layer = name.removeprefix(METRIC)
                         row = {**about, "split": split, "epoch": epoch, "layer": layer, "mean_kl": nats / NATS_PER_BIT}
-                        yield row | told | _correlated(run, segment, split, layer, epoch)
+                        yield row | scores(metrics) | _correlated(run, segment, split, layer, epoch)
 
 
 def _correlated(run: Run, segment: Segment, split: str, layer: str, epoch: int) -> dict[str, float]:

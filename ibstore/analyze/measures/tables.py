@@ -34,14 +34,18 @@ KINDS: Final = {**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(TEXTS, "String"
 
 
 def frame(
-    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], scaled: Sequence[str] = (), unit: str = "bits"
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    scaled: Sequence[str] = (),
+    unit: str = "bits",
+    kinds: Mapping[str, str] = KINDS,
 ) -> "pl.DataFrame":
     """The rows' ``columns``; numbers that are no whole ones are float64, and NaN is null.
 
-    Those of ``scaled`` are in bits and become what the unit says.
+    Those of ``scaled`` are in bits and become what the unit says. ``kinds`` are types of columns, as in `KINDS`.
     """
     import polars as pl
 
-    schema = {name: getattr(pl, KINDS.get(name, "Float64")) for name in columns}
+    schema = {name: getattr(pl, kinds.get(name, "Float64")) for name in columns}
     found = pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
     return found.with_columns(pl.selectors.float().fill_nan(None)).with_columns(pl.col(scaled) * UNITS[unit])

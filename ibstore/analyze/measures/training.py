@@ -139,8 +139,7 @@ def _placed(**places: Place) -> dict[str, int | None]:
 
 
 def _histories(selection: "Selection") -> dict[str, History]:
-    runs = {task.run.name: task.run for task in selection.todo}
-    return {name: History.of(run, selection.epochs) for name, run in runs.items()}
+    return {name: History.of(run, selection.epochs) for name, run in selection.runs.items()}
 
 
 def relaxation(

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import fsum
 from typing import TYPE_CHECKING, Any, Final
 
+from ibstore.analyze.losses import scores
+from ibstore.analyze.measures.tables import KINDS, frame
 from ibstore.analyze.stochastic import METRIC
 from ibstore.errors import UsageError
 from ibstore.store import Run
@@ -47,21 +49,12 @@ def _measured(run: Run, epochs: Sequence[int] | None) -> Iterator[dict[str, Any]
     asked = [point for point in points if epochs is None or point[0] in epochs]
     for epoch, by_split in asked[-1:]:
         for split, metrics in by_split.items():
-            loss, accuracy = metrics.get("loss"), metrics.get("accuracy")
+            found = scores(metrics)
             divergences = [value for name, value in metrics.items() if name.startswith(METRIC)]
             kl = fsum(divergences) if divergences else None
-            yield {
-                "run": run.name,
-                "split": split,
-                "epoch": epoch,
-                "seed": run.manifest.seed,
-                "unit": "nats",
-                "loss": loss,
-                "accuracy": accuracy,
-                "error": None if accuracy is None else 1 - accuracy,
-                "kl": kl,
-                "loss_and_kl": None if loss is None or kl is None else loss + kl,
-            }
+            both = None if found["loss"] is None or kl is None else found["loss"] + kl
+            about = {"run": run.name, "split": split, "epoch": epoch, "seed": run.manifest.seed, "unit": "nats"}
+            yield {**about, **found, "kl": kl, "loss_and_kl": both}
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -74,14 +67,14 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _table(rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> "pl.DataFrame":
-    import polars as pl
+def _kind(values: Iterable[Any]) -> str:
+    """Type of a column of settings, by polars' names."""
+    kinds = {type(value) for value in values if value is not None}
+    return "Int64" if kinds <= {int} else "Float64" if kinds <= {int, float} else "String"
 
-    types: dict[str, Any] = {**dict.fromkeys(FIRST, pl.String), "epoch": pl.Int64, "seed": pl.Int64}
-    for name in settings:
-        kinds = {type(row[name]) for row in rows if row.get(name) is not None}
-        types[name] = pl.Int64 if kinds <= {int} else pl.Float64 if kinds <= {int, float} else pl.String
-    types |= dict.fromkeys(LAST, pl.Float64)
-    as_text = [name for name in settings if types[name] is pl.String]
-    plain = [{**row, **{name: str(row[name]) for name in as_text if name in row}} for row in rows]
-    return pl.DataFrame([{name: row.get(name) for name in types} for row in plain], schema=types)
+
+def _table(rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> "pl.DataFrame":
+    kinds = {name: _kind(row.get(name) for row in rows) for name in settings}
+    texts = [name for name, kind in kinds.items() if kind == "String"]
+    plain = [{**row, **{name: str(row[name]) for name in texts if name in row}} for row in rows]
+    return frame(plain, (*FIRST, *settings, *LAST), kinds={**KINDS, **kinds})

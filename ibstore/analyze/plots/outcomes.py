@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze.measures.trainings import FIRST, LAST
-from ibstore.analyze.plots.style import colour_of, style
+from ibstore.analyze.plots.style import colour_of, dots_and_means, legend_below, style
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def outcomes(table: "pl.DataFrame") -> "Figure":
         raise UsageError("the runs differ in no number to draw against; sweep one: --sweep width=0.25,0.5,1")
     x = max(numbers, key=lambda name: table[name].n_unique())
     split = "test" if "test" in table["split"] else table["split"][0]
-    rest = [pl.format(f"{name} {{}}", pl.col(name)) for name in settings if name != x]
+    rest = [pl.format(f"{name} {{}}", pl.col(name).cast(pl.String).fill_null("–")) for name in settings if name != x]
     label = pl.concat_str(rest, separator=", ") if rest else pl.lit(split)
     own = table.filter(split=split).with_columns(label.alias("label")).sort(x)
     labels = own["label"].unique(maintain_order=True).to_list()
@@ -41,11 +41,8 @@ def outcomes(table: "pl.DataFrame") -> "Figure":
         figure = Figure(figsize=(4.4 * len(panels), 3.9), layout="constrained")
         for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             for each in labels:
-                known, colour = own.filter(label=each).drop_nulls([x, name]), colour_of(labels, each)
-                means = known.group_by(x, maintain_order=True).agg(pl.col(name).mean())
-                axis.scatter(known[x], known[name], color=colour, s=14, alpha=0.5)
-                axis.plot(means[x], means[name], color=colour, linewidth=1.8, label=each)
+                known = own.filter(label=each).drop_nulls([x, name])
+                dots_and_means(axis, known, x, name, colour_of(labels, each), each)
             axis.set(xlabel=x, ylabel=f"{PANELS[name]} ({split})")
-        handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)))
+        legend_below(figure, 4)
     return figure

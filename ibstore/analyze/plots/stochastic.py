@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ibstore.analyze.plots.style import COLOURS, colour_of, style
+from ibstore.analyze.plots.style import COLOURS, colour_of, dots_and_means, legend_below, style
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,14 +33,11 @@ def transmitted(table: "pl.DataFrame") -> "Figure":
         figure = Figure(figsize=(4.4 * len(panels), 3.9), layout="constrained")
         for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             _against_beta(axis, last, name, layers)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=max(1, len(labels)))
+        legend_below(figure, len(layers))
     return figure
 
 
 def _against_beta(axis: "Axes", table: "pl.DataFrame", name: str, layers: list[str]) -> None:
-    import polars as pl
-
     titles = {"mean_kl": "mean KL", "error": "error", "tc_per_unit": "total correlation a unit"}
     known = table.drop_nulls([name, "beta_kl"])
     if name == "error":  # of a network, not of a layer
@@ -52,9 +49,7 @@ def _against_beta(axis: "Axes", table: "pl.DataFrame", name: str, layers: list[s
         colours = {layer: colour_of(layers, layer) for layer in layers}
     for label, own in groups:
         if not own.is_empty():
-            means = own.group_by("beta_kl", maintain_order=True).agg(pl.col(name).mean())
-            axis.scatter(own["beta_kl"], own[name], color=colours[label], s=14, alpha=0.5)
-            axis.plot(means["beta_kl"], means[name], color=colours[label], linewidth=1.8, label=label)
+            dots_and_means(axis, own, "beta_kl", name, colours[label], label)
     positive = [beta for beta in known["beta_kl"] if beta > 0]
     if positive and max(positive) > 10 * min(positive):
         axis.set_xscale("symlog", linthresh=min(positive))

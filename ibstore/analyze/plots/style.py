@@ -2,7 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#B8A800")
 """Okabe and Ito's."""
@@ -34,3 +39,18 @@ def style() -> Iterator[None]:
 
     with mpl.rc_context(STYLE):
         yield
+
+
+def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, colour: str, label: str) -> None:
+    """A dot a row of a table that is in the order of ``x``, and a line through the means at each x."""
+    import polars as pl
+
+    means = table.group_by(x, maintain_order=True).agg(pl.col(y).mean())
+    axis.scatter(table[x], table[y], color=colour, s=14, alpha=0.5)
+    axis.plot(means[x], means[y], color=colour, linewidth=1.8, label=label)
+
+
+def legend_below(figure: "Figure", columns: int) -> None:
+    """What the first axes name, below all of them, so many side by side at most."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(columns, len(labels))))

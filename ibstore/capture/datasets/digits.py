@@ -60,12 +60,17 @@ def mnist_sample(data_dir: Path | None, seed: int) -> Dataset:  # noqa: ARG001
     return Dataset("mnist-sample", train, test)
 
 
+def mnist_or_sample(data_dir: Path | None, seed: int) -> Dataset:
+    """MNIST of a folder, or `mnist-sample` where no folder is given."""
+    return mnist_sample(None, seed) if data_dir is None else mnist(data_dir, seed)
+
+
 def mnist14(data_dir: Path | None, seed: int) -> Dataset:
     """1,000 random digits of MNIST, or of `mnist-sample` where no folder is given, as small integers.
 
     Pixels 0…255 are summed over 2 × 2 and divided by 20, rounded down: (sample, 1, 14, 14), 0…51.
     """
-    digits = mnist_sample(None, seed) if data_dir is None else mnist(data_dir, seed)
+    digits = mnist_or_sample(data_dir, seed)
     every = digits.split("all")
     rows = np.sort(generator(seed, "mnist14").choice(len(every), SMALL, replace=False))
     chosen = every.take(rows)

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ibstore.capture.datasets.digits import SIDE, mnist, mnist_sample
+from ibstore.capture.datasets.digits import SIDE, mnist_or_sample
 from ibstore.capture.datasets.draws import generator
 from ibstore.capture.datasets.pictures import cifar10
 from ibstore.capture.datasets.samples import Dataset, Samples
@@ -30,7 +30,7 @@ def cluttered(data_dir: Path | None, seed: int) -> Dataset:
     Of MNIST in ``data_dir``, or of `mnist_sample` without one. Targets: ``row`` and ``column`` of the digit's corner.
     Where pieces (8 × 8) and digit meet, the brighter pixel stands.
     """
-    digits = _digits(data_dir, seed)
+    digits = mnist_or_sample(data_dir, seed)
     train, test = (
         _cluttered(samples, generator(seed, f"cluttered {split}")) for split, samples in _halves(digits).items()
     )
@@ -43,7 +43,7 @@ def occluded(data_dir: Path | None, seed: int) -> Dataset:
     Target ``nuisance``: the digit's class. Where ``data_dir`` has no CIFAR-10, and without one, a stand-in of that
     shape, which the name tells: the pictures are digits too, in a random colour on a ground that is darker.
     """
-    digits = _digits(data_dir, seed)
+    digits = mnist_or_sample(data_dir, seed)
     if data_dir is not None and (data_dir / "cifar-10-batches-py").is_dir():
         pictures = cifar10(data_dir, seed)
         name = f"occluded-cifar10-by-{digits.name}"
@@ -55,10 +55,6 @@ def occluded(data_dir: Path | None, seed: int) -> Dataset:
         _occluded(under[split], over[split], generator(seed, f"occluded {split}")) for split in ("train", "test")
     )
     return Dataset(name, train, test)
-
-
-def _digits(data_dir: Path | None, seed: int) -> Dataset:
-    return mnist_sample(None, seed) if data_dir is None else mnist(data_dir, seed)
 
 
 def _halves(data: Dataset) -> dict[str, Samples]:
