@@ -85,14 +85,14 @@ def keyed(
     for task in todo:
         if input_of is None or input_of[0] != task.x_key:
             input_of = task.x_key, codes(_rows(parts, task.x_key)["key"])
-        own, y = _rows(parts, task.t_key), _labels(task)
+        own = _rows(parts, task.t_key).partition_by("epoch", as_dict=True, include_key=False)
+        y = _labels(task)
         for epoch in task.segment.record.epochs:
             if epochs is not None and epoch not in epochs:
                 continue
-            keys = own.filter(epoch=epoch)["key"]
-            if keys.is_empty():
+            if (epoch,) not in own:
                 raise nan_refused(f"{task.what}, epoch {epoch}")
-            yield Keyed(task, epoch, input_of[1], keys, y)
+            yield Keyed(task, epoch, input_of[1], own[epoch,]["key"], y)
 
 
 def keep(todo: Sequence[Task], parts: Parts, budget: Budget, emit: Emit) -> None:

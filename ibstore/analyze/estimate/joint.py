@@ -42,6 +42,9 @@ QUANTITIES: Final[Mapping[str, Mapping[str, int]]] = {
 }
 """Each quantity as a sum of entropies with signs."""
 
+CROWDED: Final = 8
+"""Values a sample up to which marking those that are taken is quicker than sorting the samples."""
+
 
 def dense(codes: Integers) -> Codes:
     """Codes 0 … K − 1 of (N,) integers, in the order of their values.
@@ -61,7 +64,14 @@ def dense(codes: Integers) -> Codes:
         raise ValuesError(f"codes are {given.dtype} of shape {given.shape}; give one integer a sample")
     if not given.size:
         raise ValuesError("no samples have codes; give one at least")
-    return np.unique(given, return_inverse=True)[1].astype(np.int64, copy=False)
+    low, high = given.min(), given.max()
+    if (span := int(high) - int(low) + 1) > CROWDED * given.size:
+        return np.unique(given, return_inverse=True)[1].astype(np.int64, copy=False)
+    places = given.astype(np.uint64) - low.astype(np.uint64)  # modulo 2^64, so exact for signed codes too
+    seen = np.zeros(span, np.int64)
+    seen[places] = 1
+    found: Codes = np.cumsum(seen)[places] - 1
+    return found
 
 
 def combined(first: Integers, *others: Integers) -> Codes:
@@ -200,4 +210,4 @@ def _together(alone: Mapping[str, Codes]) -> Iterable[tuple[str, Codes]]:
     """Each variable that its letters can make, with its codes."""
     for variable in VARIABLES:
         if set(variable) <= alone.keys():
-            yield variable, combined(*(alone[letter] for letter in variable))
+            yield variable, reduce(_pair, (alone[letter] for letter in variable))

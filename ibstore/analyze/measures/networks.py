@@ -74,7 +74,8 @@ def extended(
 def _by_place(keys: Iterable[Keyed]) -> dict[tuple[str | int, ...], list[Keyed]]:
     groups: dict[tuple[str | int, ...], list[Keyed]] = {}
     for each in keys:
-        groups.setdefault(tuple(each.names[name] for name in PLACE), []).append(each)
+        names = each.names
+        groups.setdefault(tuple(names[name] for name in PLACE), []).append(each)
     return groups
 
 

@@ -43,6 +43,16 @@ def test_dense_codes_keep_equality_and_order(values):
     assert np.array_equal(codes[:, None] < codes, np.array(values)[:, None] < np.array(values))
 
 
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int64", "uint64"])
+@given(data=st.data())
+def test_dense_codes_of_crowded_values_are_those_of_sorting(kind, data):
+    """Values that lie close, about the ends and the middle of their type."""
+    ends = np.iinfo(kind)
+    start = data.draw(st.sampled_from([ends.min, ends.max // 2, ends.max - 40]))
+    values = np.array(data.draw(st.lists(st.integers(start, start + 40), min_size=1, max_size=40)), kind)
+    assert np.array_equal(dense(values), np.unique(values, return_inverse=True)[1])
+
+
 @given(TABLES)
 def test_a_combined_code_is_the_tuple(columns):
     together = combined(*columns)
