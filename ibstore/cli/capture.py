@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ibstore.cli import capturing
+from ibstore.cli.allocator import keep_freed_memory
 from ibstore.cli.arguments import check_lasting
 from ibstore.cli.capturing import Many, Stop
 from ibstore.cli.groups import grouped
@@ -73,6 +74,7 @@ def command(
     Fifty networks at once: `ibstore capture szt --store lab.zarr --replicas 50`
     """
     check_lasting(store)
+    keep_freed_memory()
     how: dict[str, Any] = {"force": force, "resume": resume}
     with listening(quiet) as emit:
         if from_checkpoints is not None:
