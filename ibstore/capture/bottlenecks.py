@@ -141,6 +141,9 @@ def cifar(dropout: str = "information", activation: str = "softplus", width: flo
 def vae(bottleneck: str = "gaussian", latent: int = 20, width: float = 1.0) -> nn.Module:
     """A variational autoencoder of digits, 784-400-latent-400-784, or its twin whose code has Information Dropout.
 
+    The twin's softplus units have no batch normalization: by it a unit that is not needed would vary with x all the
+    same, and pay for that.
+
     What it puts out is the negative log-likelihood of its own input, in nats, (sample,): pixels as probabilities of
     ones.
 
@@ -149,7 +152,7 @@ def vae(bottleneck: str = "gaussian", latent: int = 20, width: float = 1.0) -> n
     """
     if latent < 1:
         raise UsageError(f"latent is {latent}; give the units of the code, 1 or more")
-    kind = Kind("information", "softplus", width, normalized=True)
+    kind = Kind("information", "softplus", width, normalized=False)
     hidden = kind.units(HIDDEN)
     match bottleneck:
         case "gaussian":

@@ -11,7 +11,7 @@ from torch import nn
 
 from ibstore.capture import hooks, values
 from ibstore.capture.arguments import check_model
-from ibstore.capture.dropout import transmitting
+from ibstore.capture.dropout import drawing, is_itself_with_noise, transmitting
 from ibstore.capture.inputs import Inputs
 from ibstore.capture.metrics import Measure
 from ibstore.capture.position import samples_from
@@ -121,7 +121,8 @@ class ProbePass:
         transfer = Transfer()
         with hooks.copying(self.model, layers, transfer.copy) as copies, transmitting(self.model) as heard:
             output = self.run(rows)
-        means = {**self._measured(output, rows), **{f"kl_{path}": told.nats.mean() for path, told in heard.items()}}
+        divergences = {f"kl_{path}": told.nats.mean() for path, told in heard.items()}
+        means = {**self._measured(output, rows), **divergences, **self._measured_with_noise(rows)}
         measured = {name: transfer.copied(mean) for name, mean in means.items()}
         return Spoken(rows.stop - rows.start, copies, measured, transfer.sent())
 
@@ -129,6 +130,17 @@ class ProbePass:
         if self.measure is None or self.y is None:
             return {}
         return self.measure(output, self.y[rows].to(self.device))
+
+    def _measured_with_noise(self, rows: slice) -> Mapping[str, torch.Tensor | float]:
+        """What a stochastic network is measured as it is trained, in a pass of its own: ``noisy_loss``, ….
+
+        Its mean over the noise is what a variational bound has; the loss without noise is not.
+        """
+        if self.measure is None or self.y is None or not is_itself_with_noise(self.model):
+            return {}
+        with drawing(self.model):
+            measured = self._measured(self.run(rows), rows)
+        return {f"noisy_{name}": mean for name, mean in measured.items()}
 
 
 def activations(

@@ -253,6 +253,7 @@ def test_outcomes_are_drawn_against_the_number_of_most_values():
             "loss": [float(width + 10 * (dropout is None) + seed) for width, dropout, seed in runs],
             "accuracy": [None] * len(runs),
             "error": [None] * len(runs),
+            "noisy_loss": [None] * len(runs),
             "kl": [None] * len(runs),
             "loss_and_kl": [None] * len(runs),
         }

@@ -25,6 +25,7 @@ from ibstore.capture.dropout import (
     LogUniform,
     Prior,
     divergences,
+    drawing,
     transmitting,
 )
 from ibstore.capture.dropout.statistics import settled
@@ -256,7 +257,6 @@ def test_the_lagrangian_of_an_autoencoder_is_that_of_a_variational_one(bottlenec
     """β = 1, y = x and a factorized prior: −ELBO, written out with torch's distributions."""
     torch.manual_seed(0)
     network = bottlenecks.vae(bottleneck, latent=4, width=0.1)
-    network(torch.rand(20, 1, 28, 28))  # statistics of the batch normalization
     x = torch.rand(6, 1, 28, 28)
     torch.manual_seed(1)
     with transmitting(network) as heard:
@@ -357,6 +357,32 @@ def test_a_bottleneck_is_recorded_by_the_same_names(store, x):
     np.testing.assert_allclose(kl, (f**2 + alpha**2 - 1) / 2 - np.log(alpha), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("bottleneck", ["gaussian", "information"])
+def test_with_noise_a_network_is_measured_by_its_first_draw(store, bottleneck):
+    """So that the loss with noise and the divergence are a negative variational bound."""
+    torch.manual_seed(0)
+    network = bottlenecks.vae(bottleneck, latent=4, width=0.1)
+    x, y = torch.rand(6, 1, 28, 28), torch.zeros(6, dtype=torch.long)
+    before = torch.get_rng_state()
+    told = {"y": y, "measure": lambda output, _: {"loss": output.mean()}, "batch": 4}
+    (metrics,) = record(store, network, x, 0, layers=["drop1.z[0]"], **told)
+    with torch.no_grad():
+        z = torch.from_numpy(recorded(store, "drop1.z[0]", 0))
+        costs = binary_cross_entropy_with_logits(network.decoder(z), x.flatten(1), reduction="none").sum(1)
+    assert metrics["train"]["noisy_loss"] == pytest.approx(costs.mean().item(), rel=1e-5)
+    assert metrics["train"]["loss"] == pytest.approx(network.eval()(x).mean().item(), rel=1e-5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_noise_of_a_draw_ends_with_its_context(x):
+    layer = softplus_layer().eval()
+    with drawing(layer, 1):
+        assert not torch.equal(layer(x), layer.f(x))
+    with pytest.raises(RuntimeError), drawing(layer, 1):
+        layer(x[:, :2])
+    assert torch.equal(layer(x), layer.f(x))
+
+
 # ---- statistics without noise
 
 
@@ -365,6 +391,12 @@ def normalized():
     return nn.Sequential(
         InformationDropout(f, nn.Linear(4, 3), LogNormal(), 1), nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)
     )
+
+
+def test_what_has_statistics_is_not_measured_with_noise(store, x):
+    told = {"y": torch.zeros(len(x)), "measure": lambda output, _: {"loss": output.mean()}}
+    (metrics,) = record(store, normalized(), x, 0, layers=["0.f"], **told)
+    assert metrics["train"].keys() == {"loss", "kl_0"}
 
 
 def test_statistics_are_learnt_without_noise_and_put_back(x):

@@ -54,12 +54,12 @@ def test_outcomes_are_the_last_metrics_beside_what_differs(ibstore: Command, lab
             ibstore,
             "query",
             lab,
-            "SELECT loss, accuracy, kl_drop1 + kl_drop2 + kl_drop3 AS kl FROM epochs "
+            "SELECT loss, accuracy, noisy_loss, kl_drop1 + kl_drop2 + kl_drop3 AS kl FROM epochs "
             f"WHERE run = '{row['run']}' AND split = '{row['split']}' AND epoch = 1",
         )
         assert {name: row[name] for name in metrics} == pytest.approx(metrics)
         assert row["error"] == pytest.approx(1 - float(str(metrics["accuracy"])))
-        assert row["loss_and_kl"] == pytest.approx(float(str(metrics["loss"])) + float(str(metrics["kl"])))
+        assert row["loss_and_kl"] == pytest.approx(float(str(metrics["noisy_loss"])) + float(str(metrics["kl"])))
     assert {row["epoch"] for row in asked(ibstore, "measure", lab, "outcomes", "--epoch", "0")} == {0}
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FIRST: Final = ("run", "split", "epoch", "seed", "unit")
-LAST: Final = ("loss", "accuracy", "error", "kl", "loss_and_kl")
+LAST: Final = ("loss", "accuracy", "error", "noisy_loss", "kl", "loss_and_kl")
 """Columns before and behind those of the settings."""
 
 
@@ -22,10 +22,10 @@ def outcomes(runs: Iterable[Run], epochs: Sequence[int] | None) -> "pl.DataFrame
     """What each run came to, at its last epoch of those asked for: a row a measured split.
 
     Columns run, split, epoch, seed, unit (nats: losses and divergences stand as the training measured them); a column
-    a setting or option in which the runs differ, under its name; loss, accuracy, error (1 − accuracy), kl (the mean
-    divergence of all stochastic layers together), and loss_and_kl. Of an autoencoder that is near the negative
-    variational bound on log p(x), which has the loss's mean over the noise: bundled trainings measure the loss without
-    noise. Null where it was not measured.
+    a setting or option in which the runs differ, under its name; loss, accuracy, error (1 − accuracy), noisy_loss (of
+    a network with stochastic layers, with their noise), kl (the mean divergence of all of them together), and
+    loss_and_kl, noisy_loss + kl: of an autoencoder the negative variational bound on log p(x). Null where it was not
+    measured.
 
     Raises
     ------
@@ -52,9 +52,10 @@ def _measured(run: Run, epochs: Sequence[int] | None) -> Iterator[dict[str, Any]
             found = scores(metrics)
             divergences = [value for name, value in metrics.items() if name.startswith(METRIC)]
             kl = fsum(divergences) if divergences else None
-            both = None if found["loss"] is None or kl is None else found["loss"] + kl
+            noisy = metrics.get("noisy_loss")
+            both = None if noisy is None or kl is None else noisy + kl
             about = {"run": run.name, "split": split, "epoch": epoch, "seed": run.manifest.seed, "unit": "nats"}
-            yield {**about, **found, "kl": kl, "loss_and_kl": both}
+            yield {**about, **found, "noisy_loss": noisy, "kl": kl, "loss_and_kl": both}
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:

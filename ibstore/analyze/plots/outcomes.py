@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
-PANELS: Final = {"loss": "loss", "error": "error", "kl": "mean KL [nats]", "loss_and_kl": "loss + KL [nats]"}
+PANELS: Final = {"loss": "loss", "error": "error", "kl": "mean KL [nats]", "loss_and_kl": "loss with noise + KL [nats]"}
 
 
 def outcomes(table: "pl.DataFrame") -> "Figure":

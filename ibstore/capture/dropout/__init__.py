@@ -20,8 +20,10 @@ from ibstore.capture.dropout.layers import (
     InformationDropout,
     LogNormalDropout,
     Noisy,
+    drawing,
 )
 from ibstore.capture.dropout.priors import LogNormal, LogUniform, Prior, StandardNormal
+from ibstore.capture.dropout.statistics import is_itself_with_noise
 
 __all__ = [
     "CAP",
@@ -37,5 +39,7 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "Transmitted",
+    "drawing",
+    "is_itself_with_noise",
     "transmitting",
 ]

@@ -39,11 +39,12 @@ class Draws(nn.Module):
 
     def forward(self, f: Tensor, noise: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
         """Draws of z, each of the shape of ``f``, from standard normal numbers through ``noise``."""
-        return tuple(noise(self._normal(draw, f.shape).to(f)) for draw in range(self.count))
+        return tuple(noise(self.normal(draw, f)) for draw in range(self.count))
 
-    def _normal(self, draw: int, shape: torch.Size) -> Tensor:
+    def normal(self, draw: int, f: Tensor) -> Tensor:
+        """Standard normal numbers of a draw, of the shape and type of ``f``."""
         generator = torch.Generator().manual_seed(_mixed([self.seed, draw, first_sample()]))
-        return torch.randn(shape, generator=generator)
+        return torch.randn(f.shape, generator=generator).to(f)
 
     def extra_repr(self) -> str:
         """Seed and count."""

@@ -12,7 +12,8 @@ that z the divergence and the draws belong together exactly.
 torch.Size([5, 2])
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import NormalDist
 from typing import Final
 
@@ -50,20 +51,39 @@ class Noisy(nn.Module):
         super().__init__()
         self.f = f
         self.z = Draws(seed)
+        self.draw: int | None = None
 
     def noise(self, x: Tensor, f: Tensor) -> Noise:
         """What noise does to f(x)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Noise in training, with torch's random numbers; else f(x)."""
+        """Noise in training, with torch's random numbers; while `drawing`, that of the draw; else f(x)."""
         f: Tensor = self.f(x)
         noise = self.noise(x, f)
+        if self.draw is not None:
+            return noise(self.z.normal(self.draw, f))
         if self.training:
             return noise(torch.randn_like(f))
         if self.z.wanted:
             self.z(f, noise)
         return f
+
+
+@contextmanager
+def drawing(network: nn.Module, draw: int = 0) -> Iterator[None]:
+    """Give stochastic layers the noise of one of their draws while the context lasts, whatever their mode.
+
+    In the first of them z is its ``z[draw]``; those after it hear what noise has made of it.
+    """
+    layers = [module for module in network.modules() if isinstance(module, Noisy)]
+    try:
+        for layer in layers:
+            layer.draw = draw
+        yield
+    finally:
+        for layer in layers:
+            layer.draw = None
 
 
 class BinaryDropout(Noisy):

@@ -27,8 +27,8 @@ def settled(network: nn.Module, batches: Iterable[torch.Tensor]) -> Iterator[Non
     batches
         What it is run on, (sample, …) each; their mean and variance are averaged with equal weights.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    if not norms or not any(isinstance(module, Noisy) for module in network.modules()):
+    norms = _norms(network)
+    if not norms or not is_noisy(network):
         yield
         return
     before = [({name: buffer.clone() for name, buffer in norm.named_buffers()}, norm.momentum) for norm in norms]
@@ -40,6 +40,20 @@ def settled(network: nn.Module, batches: Iterable[torch.Tensor]) -> Iterator[Non
             norm.momentum = momentum
             for name, buffer in norm.named_buffers():
                 buffer.copy_(buffers[name])
+
+
+def is_noisy(network: nn.Module) -> bool:
+    """Whether there are stochastic layers."""
+    return any(isinstance(module, Noisy) for module in network.modules())
+
+
+def is_itself_with_noise(network: nn.Module) -> bool:
+    """Whether a network in use may be given noise: it is stochastic and has no statistics that hang on noise."""
+    return is_noisy(network) and not _norms(network)
+
+
+def _norms(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
 
 
 def _learn(network: nn.Module, norms: list[_BatchNorm], batches: Iterable[torch.Tensor]) -> None:
