@@ -91,6 +91,8 @@ def informations(waist: "str | Waist", layer: str = "*", estimator: str = "plugi
 
 
 def _recipe(waist: "str | Waist", layer: str) -> Recipe:
+    if not isinstance(waist, str | Waist):
+        raise UsageError(f"waist is {waist!r}; give a waist, its name, or its text")
     if isinstance(waist, str) and "|" in waist and ":" not in waist:
         recipe = parse_recipe(waist)
     else:

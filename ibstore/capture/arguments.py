@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -88,11 +89,23 @@ def check_model(model: object, batch_size: int) -> None:
         raise UsageError(f"batch_size is {batch_size!r}; give an integer from 1")
 
 
+def check_place(store: object, epochs: object, keep: object) -> None:
+    """Raise `UsageError` when nobody can record there, so much, with that to go on from."""
+    if not isinstance(store, str | Path) or not str(store):
+        raise UsageError(f"store is {store!r}; give its path or URL")
+    if not (epochs is None or is_count(epochs)):
+        raise UsageError(f"epochs is {epochs!r}; give how many will be recorded, or leave it out")
+    if not isinstance(keep, Mapping):
+        raise UsageError(f"keep is {keep!r}; give objects by name, such as keep={{'optimizer': optimizer}}")
+
+
 def check_arguments(
     model: object, batch_size: int, probes: Mapping[str, Probe], measure: Measure | None, autocast: torch.dtype | None
 ) -> None:
     """Raise `UsageError` when they cannot be meant."""
     check_model(model, batch_size)
+    if measure is not None and not callable(measure):
+        raise UsageError(f"measure is {measure!r}; give a function of the network's output and the labels")
     if measure is not None and all(probe.y is None for probe in probes.values()):
         raise UsageError("measure compares the network's output with labels, and there are none; give y")
     if autocast not in (None, torch.bfloat16, torch.float16):

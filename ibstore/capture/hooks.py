@@ -25,6 +25,9 @@ See = Callable[[str, int, object], None]
 Copy = Callable[[torch.Tensor], torch.Tensor]
 """Copies what a tensor is at this instant."""
 
+ROOT: Final = ""
+"""Path of the network itself."""
+
 _PARAMETRIZATIONS: Final = "parametrizations"
 """Where torch keeps what computes a module's weights: it is no part of what the network says."""
 
@@ -74,7 +77,7 @@ def discover(
     """
     named = None if layers is None else _parse_all(layers)
     modules = unwrap.named_modules(model)
-    paths = _leaf_paths(modules) if named is None else [spec.path for spec in named if spec.path in modules]
+    paths = _leaf_paths(modules) if named is None else [spec.path for spec in named if spec.path in {*modules, ROOT}]
     with tracing(model, paths) as firings:
         forward()
     if named is not None:
@@ -147,9 +150,10 @@ def _watching(model: nn.Module, paths: Iterable[str], see: See) -> Iterator[None
         see(name, taken[name] - 1, tensor)
 
     with ExitStack() as hooks:
+        hookable = {**modules, ROOT: unwrap.unwrapped(model)}
         for path in dict.fromkeys(paths):
-            if path in modules:  # the others are taps
-                hooks.callback(_hooked(path, modules[path], see).remove)
+            if path in hookable:  # the others are taps
+                hooks.callback(_hooked(path, hookable[path], see).remove)
         hooks.enter_context(taps.watched(tapped))
         yield
 
@@ -188,9 +192,10 @@ def _parse_all(layers: Sequence[str]) -> list[LayerSpec]:
 
 def check_known(named: Sequence[LayerSpec], known: Sequence[str]) -> None:
     """Return when all are of modules and taps that are known; raises `UnknownNameError`, which names the near ones."""
+    paths = list(dict.fromkeys(known))
     for spec in named:
-        if spec.path not in known:
-            raise UnknownNameError(f"the network has no module and no tap {spec.path!r}; {_near(spec.path, known)}")
+        if spec.path not in paths:
+            raise UnknownNameError(f"the network has no module and no tap {spec.path!r}; {_near(spec.path, paths)}")
 
 
 def _near(path: str, known: Sequence[str]) -> str:

@@ -79,7 +79,7 @@ def as_dynamics(given: Any) -> dict[str, dict[str, dict[str, float | None]]]:
 
 def _nested(what: str, given: Any) -> Mapping[Any, Any]:
     if not isinstance(given, Mapping):
-        raise CaptureError(f"{what} is {given!r}; give numbers by variant, layer and quantity, as Dynamics.now() does")
+        raise CaptureError(f"{what} is {given!r}; give numbers by variant, layer and quantity, as Dynamics.read() does")
     return given
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ibstore.capture import room, values
-from ibstore.capture.arguments import SPLIT, Probe, check_arguments, check_epoch, splits_of
+from ibstore.capture.arguments import SPLIT, Probe, check_arguments, check_epoch, check_place, splits_of
 from ibstore.capture.layers import Batch
 from ibstore.capture.metrics import Measure, as_dynamics, by_split
 from ibstore.capture.outbox import Outbox
@@ -136,6 +136,7 @@ class Recorder:
         provenance: Provenance = _UNKNOWN,
         emit: Emit = ignore,
     ) -> None:
+        check_place(store, epochs, keep)
         splits = splits_of(x, y, sample, split, probes)
         check_arguments(model, batch_size, splits, measure, autocast)
         where = None if device is None else resolve_device(device)

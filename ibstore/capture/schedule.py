@@ -121,8 +121,8 @@ class Schedule:
         >>> Schedule.every(4).points(10), Schedule.parse("list:1,2").points(4)
         ((0, 4, 8, 10), (0, 1, 2, 4))
         """
-        if total < 0:
-            raise UsageError(f"a training of {total} {self.unit} has no capture points; give a length from 0 on")
+        if not isinstance(total, int) or total < 0:
+            raise UsageError(f"a training of {total!r} {self.unit} has no capture points; give a length from 0 on")
         if self.kind == "list" and self.numbers[-1] > total:
             raise UsageError(
                 f"schedule {self} has point {self.numbers[-1]}, but the training ends after {total} {self.unit}; leave "

@@ -16,7 +16,7 @@ from ibstore.errors import CaptureError, UsageError
 SHOWN: Final = 8
 """Parts of an output, or calls, that a message lists before it stops."""
 
-_SPEC: Final = re.compile(r"(?P<path>[^:\[\]]+)(?::(?P<call>[0-9]+))?(?P<parts>(?:\[[^\[\]]+\])*)")
+_SPEC: Final = re.compile(r"(?P<path>[^:\[\]]*)(?::(?P<call>[0-9]+))?(?P<parts>(?:\[[^\[\]]+\])*)")
 _PART: Final = re.compile(r"\[([^\[\]]+)\]")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 
@@ -30,7 +30,7 @@ class LayerSpec:
     name
         The layer's name: the text as it was written.
     path
-        Path of the module in its network, or the tap's name.
+        Path of the module in its network, or the tap's name; empty: the network itself.
     call
         Which of the module's calls in one forward pass, from 0; None: it has a single one.
     parts
@@ -44,7 +44,7 @@ class LayerSpec:
 
 
 def parse(text: str) -> LayerSpec:
-    """Read ``path[:k][[part]…]``.
+    """Read ``path[:k][[part]…]``; without a path ``[part]…`` is a part of what the network itself puts out.
 
     Raises
     ------
@@ -57,10 +57,10 @@ def parse(text: str) -> LayerSpec:
     (2, (-1,))
     """
     match = _SPEC.fullmatch(text)
-    if match is None:
+    if match is None or not (match["path"] or (match["parts"] and match["call"] is None)):
         raise UsageError(
             f"layer {text!r} cannot be read; write a module's path, then :k for its k-th call from 0 and [i] or [key] "
-            "for a part of its output, such as 'encoder.0', 'relu:1' or 'lstm[0]'"
+            "for a part of its output, such as 'encoder.0', 'relu:1', 'lstm[0]' or, of the network's own, '[0]'"
         )
     parts = (int(part) if _INTEGER.fullmatch(part) else part for part in _PART.findall(match["parts"]))
     return LayerSpec(text, match["path"], None if match["call"] is None else int(match["call"]), tuple(parts))
@@ -104,7 +104,7 @@ def _ways(spec: LayerSpec, output: object) -> str:
     """How to name a tensor in the output, as the next action of a message."""
     module = spec.path if spec.call is None else f"{spec.path}:{spec.call}"
     if isinstance(output, torch.Tensor):
-        return f"it is a tensor itself: name {module!r}"
+        return f"it is a tensor itself: name {module!r}" if module else "it is a tensor itself: name the last module"
     ways = [f"{(module + selector)!r} {shape}" for selector, shape in _tensors(output)]
     if not ways:
         return "there is no tensor in it to select; name another layer"

@@ -96,6 +96,20 @@ class InformationStopping:
             "patience": int(self._patience),
         }
 
+    def __str__(self) -> str:
+        looks = f"{self._counted} looks in a row" if self._counted > 1 else "the last look"
+        rule = f"I(T;Y) − {self._beta:g}·I(X;T) of layer {self._layer!r} grew by less than {self._tol:g} of itself"
+        return f"{rule} at {looks}, every {self.every} epochs"
+
+    def can_stop(self, epochs: int) -> bool:
+        """Whether it looks often enough in a training of so many epochs, and not only at its end.
+
+        >>> stopping = InformationStopping(lambda t, y: (0.0, 0.0), "out", every=10, patience=2)
+        >>> stopping.can_stop(20), stopping.can_stop(21)
+        (False, True)
+        """
+        return self.every * self._patience < epochs
+
     def __call__(self, epoch: int, model: nn.Module, x: Any, y: Any) -> bool:
         """Whether to stop now.
 
@@ -114,6 +128,8 @@ class InformationStopping:
         CaptureError
             When the network has no such layer, the layer has NaN, or the estimator gives no two finite numbers.
         """
+        if not is_count(epoch):
+            raise UsageError(f"epoch is {epoch!r}; give an integer from 0")
         if epoch % self.every:
             return False
         t = activations(model, x, [self._layer])[self._layer]
@@ -141,7 +157,11 @@ class InformationStopping:
         CaptureError
             When m is not finite.
         """
-        if not isfinite(m):
+        try:
+            finite = isfinite(m)
+        except TypeError:
+            raise UsageError(f"m is {m!r}; give a number") from None
+        if not finite:
             raise CaptureError(
                 f"the information of layer {self._layer!r} makes {m}; look whether the training has diverged, or "
                 "take another estimator"
@@ -156,8 +176,12 @@ class InformationStopping:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self._last, self._counted = state["last"], state["counted"]
-        self.history = [(epoch, m, i_xt, i_ty) for epoch, m, i_xt, i_ty in state["history"]]
+        try:
+            last, count, looks = state["last"], state["counted"], [tuple(look) for look in state["history"]]
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"this is no state of an InformationStopping ({error}); give its state_dict()") from None
+        self._last, self._counted = last, count
+        self.history = [(epoch, m, i_xt, i_ty) for epoch, m, i_xt, i_ty in looks]
 
 
 def _named(estimator: Estimator) -> str:

@@ -1,7 +1,7 @@
 """The bundled training: a recipe, trained and recorded, the same bit for bit whenever its settings are the same.
 
-Metrics are means over whole splits in eval mode at the capture point: those of a recorded split come out of the
-recorder's own pass, those of the others from a pass over them.
+Metrics are means in eval mode at the capture point: of a recorded split over what is recorded of it (``probe``), out of
+the recorder's own pass; of others over the whole split, from a pass over them.
 """
 
 import os

@@ -49,7 +49,7 @@ for command in (
 app.add_typer(cache.app)
 
 
-INTERRUPTED = "interrupted; what was committed is whole"
+INTERRUPTED = "interrupted; what was committed is whole: capture goes on with --resume, analyze when it is asked again"
 INTERRUPTED_CODE = 130
 
 

@@ -68,6 +68,8 @@ def bytes_of(text: str | None) -> int | None:
 
 def check_lasting(store: str) -> None:
     """Return when a store outlives the command; UsageError for one in memory, which only Python can go on with."""
+    if not store:
+        raise UsageError("--store is empty; give a folder, such as lab.zarr, or a bucket")
     if store.startswith("memory:"):
         raise UsageError(f"{store} would be gone when the command ends; give a folder or a bucket")
 

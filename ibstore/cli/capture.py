@@ -13,7 +13,7 @@ from ibstore.cli.groups import grouped
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening, tell
 from ibstore.errors import UsageError
-from ibstore.store.format.layout import size
+from ibstore.store.format.layout import counted, size
 
 if TYPE_CHECKING:
     from ibstore.events import Emit
@@ -87,7 +87,9 @@ def command(
                 )
             names = [record(store, recipe, run, from_checkpoints, model, training, recording, emit=emit, **how)]
         else:
-            if recipe is None or model is not None:
+            if model is not None:
+                raise UsageError("--model names the network of checkpoints; give --from-checkpoints GLOB with it")
+            if recipe is None:
                 raise UsageError("there is nothing to train; give a RECIPE, or --from-checkpoints GLOB with --model")
             names = _train(store, recipe, run, training | recording, many, stop, emit, how)
     if not quiet:
@@ -115,6 +117,7 @@ def _train(
         if many.replicas is not None and "seed" in combination:
             raise UsageError("--replicas are of successive seeds already; leave seed out of --sweep")
         swept = sorted_out(combination)
+        _check_said_once(given, combination)
         options = given["options"] | swept.pop("options", {})
         settings = TrainSettings.of(recipe, **given | swept | {"options": options})
         if many.replicas is not None:  # a tiny network has work for one thread, many at once have it for all
@@ -134,6 +137,14 @@ def _train(
     return names
 
 
+def _check_said_once(given: dict[str, Any], combination: dict[str, str]) -> None:
+    """Return when nothing is swept that an option of its own says, too; seeds have a value that is not asked for."""
+    said = {name for name, value in given.items() if value not in (None, 0)} | given["options"].keys()
+    twice = [name for name in combination if name in said]
+    if twice:
+        raise UsageError(f"{twice[0]} is swept, and said by an option of its own; leave one of them out")
+
+
 def _tell(store: str, names: list[str]) -> None:
     from ibstore.store import Store
 
@@ -147,6 +158,6 @@ def _tell(store: str, names: list[str]) -> None:
             f"{split} {metric} {value:.4f}" for split, values in scalars.items() for metric, value in values.items()
         )
         metrics = f"; {told}" if told else ""
-        tell(f"run {name}: {len(run.epochs)} epochs, {size(run.stored_bytes)} in {store}{metrics}")
+        tell(f"run {name}: {counted(len(run.epochs), 'epoch')}, {size(run.stored_bytes)} in {store}{metrics}")
     waist = "" if fitting >= THESIS else f" --waist '{ANY}'"
     tell(f"next: ibstore analyze {store}{waist}")

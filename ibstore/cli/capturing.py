@@ -48,7 +48,10 @@ def training(
 ) -> dict[str, Any]:
     """What `TrainSettings.of` takes of them."""
     given = dict(locals())
-    options = dict(_pair(text) for text in given.pop("set_") or [])
+    pairs = [_pair(text) for text in given.pop("set_") or []]
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise UsageError("--set says an option twice; give each once, or all its values in one --sweep")
     return given | {"options": options}
 
 
@@ -195,6 +198,8 @@ def _rule(text: str) -> dict[str, Any]:
     found = {}
     for part in text.split(","):
         name, _, value = (each.strip() for each in part.partition("="))
+        if name in found:
+            raise UsageError(f"--stop-rule {text!r} says {name} twice; give each once")
         try:
             found[name] = kinds[name](value)
         except (KeyError, ValueError):

@@ -63,7 +63,7 @@ def record(
         store,
         pattern,
         factory,
-        probes=probes_of(data, recording["splits"] or ("train",), recording["probe"], training["data_seed"]),
+        probes=probes_of(data, recording["splits"] or ("train",), recording["probe"], training["data_seed"], emit),
         run=name,
         batch_size=recording["probe_batch"],
         dtype=recording["dtype"],

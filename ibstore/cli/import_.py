@@ -8,7 +8,7 @@ import typer
 
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening, tell
-from ibstore.store.format.layout import size
+from ibstore.store.format.layout import counted, size
 
 NAME = "import"
 
@@ -72,5 +72,5 @@ def command(
         )
     if not quiet:
         stored = size(imported.stored_bytes)
-        tell(f"run {imported.name}: {len(imported.epochs)} epochs, {stored} in {store}")
+        tell(f"run {imported.name}: {counted(len(imported.epochs), 'epoch')}, {stored} in {store}")
         tell(f"next: ibstore analyze {store}")

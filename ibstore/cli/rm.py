@@ -10,7 +10,7 @@ from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening
 from ibstore.errors import UsageError
 from ibstore.events import Event
-from ibstore.store.format.layout import size
+from ibstore.store.format.layout import counted, size
 
 if TYPE_CHECKING:
     from ibstore.store.upkeep.remove import Removal
@@ -46,6 +46,6 @@ def command(
 
 def _text(removal: "Removal") -> str:
     """What is removed, in words."""
-    runs = [f"run {name!r} ({len(epochs)} epochs)" for name, epochs in removal.runs.items()]
+    runs = [f"run {name!r} ({counted(len(epochs), 'epoch')})" for name, epochs in removal.runs.items()]
     probe_sets = [f"probe set {digest}" for digest in removal.probe_sets]
     return f"{', '.join([*runs, *probe_sets])}: {size(removal.bytes)}"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.store.format.encoding import Encoding
-from ibstore.store.format.layout import Layout, size
+from ibstore.store.format.layout import Layout, counted, size
 from ibstore.store.format.shards import Shards
 
 SAMPLE_BYTES: Final = 4 << 20
@@ -51,7 +51,7 @@ class Estimate:
         >>> str(Estimate(10 << 20, 4 << 20, 1 << 20, 11, 100 << 30))
         '11 epochs of 10.0 MiB, stored in about 45.0 MiB, with 100.0 GiB free'
         """
-        planned = {None: "an epoch", 1: "1 epoch"}.get(self.epochs, f"{self.epochs} epochs")
+        planned = "an epoch" if self.epochs is None else counted(self.epochs, "epoch")
         free = "" if self.free is None else f", with {size(self.free)} free"
         return f"{planned} of {size(self.epoch_raw)}, stored in about {size(self.stored)}{free}"
 

@@ -19,6 +19,7 @@ from ibstore.events import Emit, Event, ignore
 from ibstore.store import reader
 from ibstore.store.committed import THREADS
 from ibstore.store.create import create_store, write_probe_set
+from ibstore.store.format.layout import counted
 from ibstore.store.format.names import escape, segment_name, without_record
 from ibstore.store.format.probe import ProbeSet
 from ibstore.store.format.schema import Manifest, SegmentRecord, group, group_attributes
@@ -141,12 +142,12 @@ class RunWriter:
             return
         if epochs and not replace:
             raise RunExistsError(
-                f"run {self.manifest.run!r} is already in the store with {len(epochs)} epochs "
+                f"run {self.manifest.run!r} is already in the store with {counted(len(epochs), 'epoch')} "
                 f"({reader.listed(epochs)}); choose another run name, go on with it with --resume (resume=True), or "
                 "replace it with --force (force=True)"
             )
         if epochs:
-            self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} ({len(epochs)} epochs)"))
+            self._emit(Event("notice", detail=f"removing run {self.manifest.run!r} ({counted(len(epochs), 'epoch')})"))
 
     def _sweep(self) -> None:
         """Remove what a killed writer left of a segment that was never committed: it is behind all that were."""

@@ -123,7 +123,7 @@ def test_mnist_that_is_nowhere_is_refused_with_both_ways_out(tmp_path, offline):
     message = str(refusal.value)
     assert str(tmp_path / "MNIST" / "raw") in message
     assert "<urlopen error no network here>" in message
-    assert "put its four files at DIR/MNIST/raw/ and give --data-dir DIR, or take --dataset mnist-sample" in message
+    assert "put its four files at DIR/MNIST/raw/ and give --data-dir DIR, or take digits that need no" in message
     assert "\n" not in message
 
 

@@ -153,6 +153,14 @@ def test_a_parameter_without_gradient_counts_as_zero():
     assert found["layer"] == like(batches=2, gradient_mean=8**0.5, gradient_std=5**0.5, snr=1.6**0.5)
 
 
+def test_a_step_without_any_gradient_is_refused():
+    """As behind ``zero_grad``: zeros would be taken for gradients."""
+    gradients = Gradients({"layer": [nn.Parameter(torch.zeros(1))]})
+    with pytest.raises(UsageError, match=r"call add\(\) behind backward\(\) and before zero_grad\(\)"):
+        gradients.add()
+    assert gradients.batches == 0
+
+
 def test_sparse_gradients_are_taken():
     embedding = nn.Embedding(5, 2, sparse=True)
     gradients = Gradients({"embedding": list(embedding.parameters())})

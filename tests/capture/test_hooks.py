@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ibstore.capture import hooks
+from ibstore.capture.dynamics import owners
 from ibstore.capture.specs import parse
 from ibstore.errors import CaptureError, UnknownNameError, UsageError
 
@@ -37,6 +38,34 @@ def test_layers_stand_in_execution_order_whatever_their_order_in_network_and_lis
     layers = ["out", "parts[hidden][0]", "lstm[1][0]", "lstm[0]", "parts[logits]"]
     x = torch.ones(1, 8)
     assert names(Nested(), layers, x) == ["lstm[1][0]", "lstm[0]", "parts[hidden][0]", "parts[logits]", "out"]
+
+
+class Answering(nn.Module):
+    """Puts out what no module inside does."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 3)
+
+    def forward(self, x):
+        t = self.fc(x)
+        return {"logits": 2 * t, "pair": (t, -t)}
+
+
+def test_parts_of_the_networks_own_output_are_layers():
+    model, x = Answering(), torch.ones(4, 2)
+    assert names(model, ["[logits]", "fc", "[pair][1]"], x) == ["fc", "[logits]", "[pair][1]"]
+    copies = copied(model, ["[logits]", "[pair][1]"], x)
+    assert torch.equal(copies["[logits]"], model(x)["logits"])
+    assert torch.equal(copies["[pair][1]"], model(x)["pair"][1])
+    assert hook_count(model) == 0
+    owned = owners(model, ["[logits]"], lambda: model(x))
+    assert list(owned) == ["[logits]"]
+    assert owned["[logits]"] == list(model.parameters())
+    with pytest.raises(CaptureError, match=r"no part \[probs\]; select one of its tensors: '\[logits\]' \(4, 3\)"):
+        names(model, ["[probs]"], x)
+    with pytest.raises(CaptureError, match="it is a tensor itself: name the last module"):
+        names(nn.Sequential(nn.Linear(2, 2)), ["[0]"], x)
 
 
 def test_a_container_fires_after_what_is_inside():

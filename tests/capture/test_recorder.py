@@ -378,6 +378,10 @@ def test_wrong_layers_are_refused_before_anything_is_written(store, layers, erro
         ({"x": X4, "autocast": torch.float32}, UsageError, "autocast is torch.float32; give torch.bfloat16"),
         ({"x": X4, "autocast": "bfloat16"}, UsageError, "autocast is 'bfloat16'; give torch.bfloat16"),
         ({"x": X4, "measure": max}, UsageError, "give y"),
+        ({"x": X4, "y": Y, "measure": 3}, UsageError, "measure is 3; give a function"),
+        ({"x": X4, "epochs": -1}, UsageError, "epochs is -1"),
+        ({"x": X4, "epochs": "a"}, UsageError, "epochs is 'a'"),
+        ({"x": X4, "keep": [1]}, UsageError, r"keep is \[1\]; give objects by name"),
         ({"x": X4, "run": 3}, UsageError, "a name is 3; give text"),
         ({"x": X4, "run": ""}, UsageError, "name is empty"),
         ({"x": X4, "split": ""}, UsageError, "name is empty"),
@@ -387,6 +391,8 @@ def test_wrong_arguments_are_refused_before_anything_is_written(store, options, 
     with pytest.raises(error, match=message):
         Recorder(store, nn.Sequential(nn.Linear(4, 3)), **options)
     assert not store.exists()
+    with pytest.raises(UsageError, match="store is None; give its path or URL"):
+        Recorder(None, nn.Sequential(nn.Linear(4, 3)), x=X4)
 
 
 class Shifted(nn.Sequential):
@@ -606,14 +612,14 @@ def test_recording_waits_for_a_slow_writer_and_loses_nothing(store, monkeypatch,
 def test_a_run_with_epochs_is_refused_and_replaced_by_force(store):
     model, notices = nn.Sequential(nn.Linear(4, 3)), []
     record_once(store, model, x=X4)
-    with pytest.raises(RunExistsError, match="run 'run0' is already in the store with 1 epochs"):
+    with pytest.raises(RunExistsError, match="run 'run0' is already in the store with 1 epoch "):
         Recorder(store, model, x=X4)
     assert epochs(store) == [0]
     with Recorder(store, model, x=X4, force=True, emit=notices.append) as recorder:
         recorder.record(5)
     assert epochs(store) == [5]
     assert [event.detail for event in notices if event.detail.startswith("removing")] == [
-        "removing run 'run0' (1 epochs)"
+        "removing run 'run0' (1 epoch)"
     ]
 
 

@@ -14,6 +14,7 @@ from .networks import Parts
         ("encoder.0", "encoder.0", None, ()),
         ("relu:10", "relu", 10, ()),
         ("lstm[0]", "lstm", None, (0,)),
+        ("[logits]", "", None, ("logits",)),
         ("a.lstm:2[1][-1]", "a.lstm", 2, (1, -1)),
         ("out[last hidden]", "out", None, ("last hidden",)),
     ],
@@ -23,10 +24,10 @@ def test_a_text_names_module_call_and_parts(text, path, call, parts):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":1", "[0]", "relu:", "relu:-1", "relu:x", "lstm[", "lstm[]", "lstm[0]x", "a:1:2"]
+    "text", ["", ":1", ":1[0]", "relu:", "relu:-1", "relu:x", "lstm[", "lstm[]", "lstm[0]x", "a:1:2"]
 )
 def test_a_text_that_is_none_is_refused_with_how_to_write_one(text):
-    with pytest.raises(UsageError, match=r"cannot be read; .*'relu:1' or 'lstm\[0\]'"):
+    with pytest.raises(UsageError, match=r"cannot be read; .*'relu:1', 'lstm\[0\]' or"):
         parse(text)
 
 

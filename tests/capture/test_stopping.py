@@ -97,6 +97,15 @@ def test_it_goes_on_from_its_state():
     assert other.update(1.0)
 
 
+def test_what_is_no_look_is_refused():
+    stopping = InformationStopping(never, "out")
+    for wrong in (lambda: stopping.update("a"), lambda: stopping("a", nn.Identity(), [0], [0])):
+        with pytest.raises(UsageError, match=r"is 'a'; give"):
+            wrong()
+    with pytest.raises(UsageError, match="no state of an InformationStopping"):
+        stopping.load_state_dict({})
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

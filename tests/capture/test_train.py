@@ -168,7 +168,7 @@ def test_a_run_that_exists_is_refused_before_training_and_replaced_by_force(stor
         train("mnist-cnn", store, settings=settings(), run="mine", emit=events.append)
     assert all(event.is_notice for event in events)
     train("mnist-cnn", store, settings=settings(), run="mine", force=True, emit=events.append)
-    assert "removing run 'mine' (1 epochs)" in [event.detail for event in events if event.is_notice]
+    assert "removing run 'mine' (1 epoch)" in [event.detail for event in events if event.is_notice]
     assert Store.open(store).run("mine").epochs == [0, 1]
 
 

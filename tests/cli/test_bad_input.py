@@ -122,12 +122,27 @@ def test_label_that_is_no_integer(ibstore: Command, study: list[str], monkeypatc
         (["mnist-cnn", "--device", "abacus"], USAGE, "abacus"),
         (["mnist-cnn", "--dtype", "int3"], USAGE, "float32"),
         (["mnist-cnn", "--run", ""], USAGE, "empty"),
+        (["mnist-cnn", "--data-dir", "data"], USAGE, "has no files to look for in data; leave --data-dir out"),
+        (["szt", "--sweep", "lr=0.1,0.2", "--lr", "0.3"], USAGE, "lr is swept, and said by an option of its own"),
+        (["szt", "--hidden-layers", "1:3", "--set", "hidden_layers=2"], USAGE, "hidden_layers is swept, and said"),
+        (["szt", "--set", "activation=tanh", "--set", "activation=relu"], USAGE, "--set says an option twice"),
+        (["szt", "--stop-information", "szt-30", "--stop-rule", "tol=1, tol=2"], USAGE, "says tol twice"),
+        (["szt", "--model", "a:b"], USAGE, "give --from-checkpoints GLOB with it"),
+        (["mine.py"], USAGE, "write mine.py:NAME"),
+        (["info-dropout-mnist", "--replicas", "2", "--limit", "50"], USAGE, "draws random numbers in training"),
+        (["resnet18", "--parallel-minibatches", "--limit", "9"], USAGE, "leave parallel minibatches out"),
     ],
 )
 def test_capture_usage(ibstore: Command, tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
     done = ibstore("capture", *arguments, "--store", tmp_path / "lab.zarr")
     assert done.code == code, done
     assert said in done.err
+    assert not (tmp_path / "lab.zarr").exists()
+
+
+def test_a_store_without_a_name(ibstore: Command) -> None:
+    done = ibstore("capture", "szt", "--store", "")
+    assert (done.code, done.err) == (USAGE, "Error: --store is empty; give a folder, such as lab.zarr, or a bucket\n")
 
 
 def test_capture_into_something_else(ibstore: Command, tmp_path: Path) -> None:

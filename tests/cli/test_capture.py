@@ -92,8 +92,37 @@ def test_what_was_not_measured_is_not_told(ibstore, tmp_path):
     source = ("--from-checkpoints", weights, "--model", "ibstore.capture.models:mnist_cnn", "--dataset", "mnist-sample")
     done = ibstore("capture", *source, "--store", tmp_path / "a.zarr", "--probe", 10, "--run", "old")
     summary = done.err.splitlines()[-2]
-    assert summary.startswith("run old: 1 epochs, ")
+    assert summary.startswith("run old: 1 epoch, ")
     assert summary.endswith("/a.zarr")
+
+
+def test_a_rule_that_cannot_act_and_a_probe_that_is_too_large_are_told(ibstore, tmp_path):
+    asked = ("capture", "szt", "--store", tmp_path / "a.zarr", "--epochs", 0, "--probe", 5000)
+    done = ibstore(*asked, "--stop-information", "szt-30")
+    assert done.code == 0
+    assert "cannot stop a training of 0 epochs before its end: it looks by every=10, patience=1" in done.err
+    assert "split 'all' has 4,096 samples, fewer than --probe 5,000: all are recorded" in done.err
+
+
+def test_a_run_that_is_stopped_says_by_what(ibstore, tmp_path):
+    asked = (
+        "capture",
+        "szt-simple",
+        "--store",
+        tmp_path / "a.zarr",
+        "--epochs",
+        20,
+        "--stop-information",
+        "blackbox-50",
+    )
+    done = ibstore(*asked, "--stop-rule", "every=5, tol=1000, patience=2")
+    assert done.code == 0
+    assert (
+        "run 'szt-simple-seed0' is stopped: I(T;Y) − 1·I(X;T) of layer 'out' grew by less than 1000 of itself"
+        in done.err
+    )
+    assert "at 2 looks in a row, every 5 epochs" in done.err
+    assert ibstore("query", tmp_path / "a.zarr", "SELECT max(epoch) AS n FROM epochs", "-f", "csv").out == "n\n10\n"
 
 
 def test_what_may_stop_a_run_is_a_setting_of_it(ibstore, tmp_path):

@@ -36,8 +36,8 @@ def _mnist_half(folder: Path, *, train: bool) -> tuple[NDArray[np.float32], NDAr
 
     datasets = torchvision_datasets()
     remedy = (
-        "put its four files at DIR/MNIST/raw/ and give --data-dir DIR, or take --dataset mnist-sample, which needs no "
-        "download"
+        "put its four files at DIR/MNIST/raw/ and give --data-dir DIR, or take digits that need no download: --dataset "
+        "mnist-sample, and for data sets that are made of digits no --data-dir"
     )
     with readable("MNIST", folder / "MNIST" / "raw", remedy):
         half = datasets.MNIST(folder, train=train, download=True)  # downloads only what is not in place

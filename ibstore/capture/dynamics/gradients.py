@@ -12,6 +12,7 @@ import torch
 
 from ibstore.capture.dynamics.columns import Columns, Owners, precise
 from ibstore.capture.dynamics.moments import Moments
+from ibstore.errors import UsageError
 
 LayerQuantities = dict[str, dict[str, float | None]]
 """Quantities by layer and name; None where there is no such number."""
@@ -53,8 +54,16 @@ class Gradients:
 
         A parameter without gradient counts as zero. With a `torch.amp.GradScaler` call its ``unscale_`` before. What
         clips gradients or sums them over several backwards goes before, too: what stands in ``.grad`` is taken.
+
+        Raises
+        ------
+        UsageError
+            When no parameter has a gradient.
         """
-        self._moments.add(self.columns.rows([parameter.grad for parameter in self.columns.parameters]))
+        taken = [parameter.grad for parameter in self.columns.parameters]
+        if all(gradient is None for gradient in taken):
+            raise UsageError("no parameter has a gradient; call add() behind backward() and before zero_grad()")
+        self._moments.add(self.columns.rows(taken))
 
     @property
     def batches(self) -> int:

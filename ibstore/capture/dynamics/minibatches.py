@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from ibstore.capture.dynamics.columns import Columns, Owners
 from ibstore.capture.dynamics.gradients import LayerQuantities, quantities, zero_moments
 from ibstore.capture.forward import evaluating
-from ibstore.errors import CaptureError, UsageError
+from ibstore.errors import UsageError
 
 Tensor = torch.Tensor
 Batch = tuple[Tensor, Tensor]
@@ -91,7 +91,8 @@ class ParallelMinibatches:
     Raises
     ------
     UsageError
-        When there are no minibatches, or none of the parameters is trained.
+        When there are no minibatches, none of the parameters is trained, or the network cannot be trained on them in
+        parallel.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class ParallelMinibatches:
         self._gradients_of: _GradientsOf = vmap(grad(self._loss_by(losses)))
         starts = range(0, len(batches), AT_ONCE)
         self._stacks = [_Stack(trained, batches[start : start + AT_ONCE], make_optimizer) for start in starts]
+        self._gradients(self._stacks[0])  # refuses what cannot be
 
     def epoch(self) -> None:
         """Let each network take one step: one pass over the data in all."""
@@ -153,9 +155,10 @@ class ParallelMinibatches:
                 return self._gradients_of(stack.parameters, stack.x, stack.y, stack.weights)
         except RuntimeError as error:  # of vmap: random numbers, buffers that change, operations that it does not know
             reason = str(error).partition("\n")[0]
-            raise CaptureError(
-                f"the network cannot be trained on all minibatches in parallel ({reason}); record without parallel "
-                "minibatches, or a network without dropout and batch norm"
+            raise UsageError(
+                "the network cannot be trained on all minibatches in parallel: as dropout and batch norm do, it draws "
+                f"random numbers or changes buffers, or torch.func.vmap does not know it ({reason}); leave parallel "
+                "minibatches out"
             ) from error
 
 

@@ -4,7 +4,8 @@ Each parameter belongs to one layer:
 
 1. A recorded layer has the parameters of its own module, those of modules inside it included. What several share (a
    reused module, tied weights) belongs to the first of them, in the order in which they fire.
-2. A recorded layer without a module that has parameters (an activation ``act1`` behind ``fc1``, a tap) has those of the
+2. A recorded layer without a module that has parameters (an activation ``act1`` behind ``fc1``, a tap, a
+   part of the network's own output) has those of the
    modules that fired since the recorded layer before it.
 3. All others, such as those behind the last recorded layer, stand under their own module's path, and the network's own
    under their name.
@@ -16,7 +17,7 @@ from torch import nn
 
 from ibstore.capture import specs, unwrap
 from ibstore.capture.forward import evaluating
-from ibstore.capture.hooks import check_known, tracing
+from ibstore.capture.hooks import ROOT, check_known, tracing
 from ibstore.capture.specs import LayerSpec
 from ibstore.errors import CaptureError
 
@@ -77,7 +78,7 @@ def owned_names(model: nn.Module, layers: Sequence[str], forward: Callable[[], o
 
 def _firings(model: nn.Module, modules: Modules, forward: Callable[[], object]) -> list[tuple[str, int]]:
     """Path and call of every module and tap that fires, in order: a module that holds others fires after them."""
-    with evaluating(model), tracing(model, modules) as firings:
+    with evaluating(model), tracing(model, [*modules, ROOT]) as firings:
         forward()
     return [(firing.path, firing.call) for firing in firings]
 

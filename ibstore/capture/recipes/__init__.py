@@ -37,6 +37,8 @@ def recipe(name: str) -> Recipe:
         if not isinstance(found, Recipe):
             raise UsageError(f"{name} is of type {type(found).__name__}; let it be an ibstore.Recipe")
         return found
+    if name.endswith(".py"):
+        raise UnknownNameError(f"{name!r} says no recipe of the file; write {name}:NAME, the NAME of an ibstore.Recipe")
     try:
         return RECIPES[name]
     except KeyError:

@@ -100,9 +100,8 @@ class Ensemble(nn.Module):
         """
         if x.shape[:1] != (self.replicas,):
             raise UsageError(f"x is {tuple(x.shape)}; give ({self.replicas}, batch, …): a batch for each network")
-        if self.training and not self._tried:
-            check_forward(self._first(), x[0])
-            self._tried = True
+        if self.training:
+            self.check(x[0])
         try:
             return self._run(self.module, x)
         except torch.OutOfMemoryError:
@@ -113,6 +112,18 @@ class Ensemble(nn.Module):
                 f"({first_line(error)}); give x as (replica, batch, …), with each batch as the network takes it, or "
                 f"{ONE_BY_ONE}"
             ) from error
+
+    def check(self, x: torch.Tensor) -> None:
+        """Return when one of the networks can be trained on its batch (batch, …) as if it were alone.
+
+        Raises
+        ------
+        UsageError
+            When the forward pass changes a buffer, draws random numbers or fails.
+        """
+        if not self._tried:
+            check_forward(self._first(), x)
+            self._tried = True
 
     @property
     def slow(self) -> str | None:

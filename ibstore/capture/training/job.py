@@ -19,7 +19,7 @@ from ibstore.capture.training.objectives import Objective, objective
 from ibstore.capture.training.order import Order
 from ibstore.capture.training.settings import OPTIMIZERS, TrainSettings
 from ibstore.errors import UsageError
-from ibstore.events import Emit
+from ibstore.events import Emit, Event
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,17 @@ class Job:
         return One(self.model(self.settings.seed), self._order(self.settings.seed), self.optimizer)
 
     def many(self, seeds: Sequence[int], *, same_init: bool) -> Networks:
-        """Networks of those seeds; with ``same_init`` all begin with the weights of the settings' seed."""
+        """Networks of those seeds; with ``same_init`` all begin with the weights of the settings' seed.
+
+        Raises
+        ------
+        UsageError
+            When they cannot be trained at once: before anything is recorded.
+        """
         models = [self.model(self.settings.seed if same_init else seed) for seed in seeds]
-        return Many(models, [self._order(seed) for seed in seeds], self.optimizer)
+        networks = Many(models, [self._order(seed) for seed in seeds], self.optimizer)
+        networks.module.check(torch.from_numpy(self.data.train.x[: self.settings.batch_size]).to(self.device))
+        return networks
 
     def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
         """Optimizer of parameters."""
@@ -96,7 +104,7 @@ class Job:
     def probes(self) -> dict[str, Probe]:
         """What is recorded, by split."""
         recording = self.settings.recording
-        return probes_of(self.data, recording.splits, recording.probe, self.settings.data_seed)
+        return probes_of(self.data, recording.splits, recording.probe, self.settings.data_seed, self.emit)
 
     def unrecorded(self) -> dict[str, Samples]:
         """Splits that are measured without being recorded: those to train and to test on, where there are samples."""
@@ -121,8 +129,10 @@ class Job:
         return Order(samples, settings.batch_size, seed, random_batches=self.recipe.random_batches)
 
 
-def probes_of(data: Dataset, splits: Sequence[str], count: int | None, seed: int) -> dict[str, Probe]:
+def probes_of(data: Dataset, splits: Sequence[str], count: int | None, seed: int, emit: Emit) -> dict[str, Probe]:
     """Splits of a data set as they are recorded: at most ``count`` samples of each, drawn class by class.
+
+    Where a split has fewer, ``emit`` is told.
 
     Raises
     ------
@@ -136,5 +146,8 @@ def probes_of(data: Dataset, splits: Sequence[str], count: int | None, seed: int
             raise UsageError(f"split {split!r} of data set {data.name!r} has no samples; record another --split")
         if count is not None and count < len(samples):
             samples = samples.stratified(count, seed)
+        elif count is not None and count > len(samples):
+            fewer = f"split {split!r} has {len(samples):,} samples, fewer than --probe {count:,}: all are recorded"
+            emit(Event("notice", detail=fewer))
         found[split] = Probe(samples.x, samples.y, samples.sample, samples.targets)
     return found

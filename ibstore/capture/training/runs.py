@@ -117,6 +117,8 @@ class Runs:
         model, recording = networks.plain(index), job.settings.recording
         layers = job.layers(model)
         stopping = None if self.stopping is None else self.stopping(layers[-1])
+        if stopping is not None and points and not stopping.can_stop(job.settings.epochs):
+            job.emit(Event("notice", detail=_too_few_looks(stopping, job.settings.epochs)))
         own = networks.kept(index) if stopping is None else networks.kept(index) | {"stopping": stopping}
         recorder = Recorder(
             self.store,
@@ -137,6 +139,11 @@ class Runs:
             emit=job.emit,
         )
         return Member(index, name, opened.enter_context(recorder), stopping, recorder.history)
+
+
+def _too_few_looks(stopping: InformationStopping, epochs: int) -> str:
+    rule = ", ".join(f"{name}={stopping.told[name]}" for name in ("every", "patience"))
+    return f"--stop-information cannot stop a training of {epochs} epochs before its end: it looks by {rule}"
 
 
 def _tell_complete(job: Job, members: list[Member]) -> None:

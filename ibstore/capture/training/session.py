@@ -59,6 +59,8 @@ class Session:
         for step in self._moments(-1 if recorded is None else self._trainer.step):
             self._train_until(step)
             stopped = [member for member in self._running if self._stops(member, step)]
+            for member in stopped:
+                self._job.emit(Event("notice", detail=f"run {member.name!r} is stopped: {member.stopping}"))
             due = self._running if step in self._points else stopped
             if due:
                 dynamics = self._seen.now()

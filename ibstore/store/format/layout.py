@@ -82,5 +82,14 @@ def size(count: int) -> str:
     return f"{amount:.1f} TiB"
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of something.
+
+    >>> counted(1, "epoch"), counted(2, "epoch")
+    ('1 epoch', '2 epochs')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _floor_power_of_two(value: int) -> int:
     return 1 << (value.bit_length() - 1)
