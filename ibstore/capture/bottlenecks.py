@@ -158,7 +158,7 @@ def vae(bottleneck: str = "gaussian", latent: int = 20, width: float = 1.0) -> n
         case "gaussian":
             code: nn.Module = GaussianBottleneck(nn.Linear(hidden, latent), nn.Linear(hidden, latent), seed=1)
         case "information":
-            f = kind.active(nn.Linear(hidden, latent), nn.BatchNorm1d(latent))
+            f = nn.Sequential(nn.Linear(hidden, latent), nn.Softplus())
             code = kind.noisy(f, lambda: nn.Linear(hidden, latent), seed=1)
         case _:
             raise UsageError(f"bottleneck is {bottleneck!r}; give gaussian or information")

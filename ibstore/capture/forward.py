@@ -113,16 +113,18 @@ class ProbePass:
 
     def spoken(self, layers: Sequence[LayerSpec], batches: Iterable[slice]) -> Iterator[Spoken]:
         """What layers say of these batches, in order, each when the forward pass of the next one was begun."""
-        for batch in one_behind(self._speak(layers, rows) for rows in batches):
+        with_noise = not (self.measure is None or self.y is None) and is_itself_with_noise(self.model)
+        for batch in one_behind(self._speak(layers, rows, with_noise) for rows in batches):
             batch.arrived()
             yield batch
 
-    def _speak(self, layers: Sequence[LayerSpec], rows: slice) -> Spoken:
+    def _speak(self, layers: Sequence[LayerSpec], rows: slice, with_noise: bool) -> Spoken:
         transfer = Transfer()
         with hooks.copying(self.model, layers, transfer.copy) as copies, transmitting(self.model) as heard:
             output = self.run(rows)
-        divergences = {f"kl_{path}": told.nats.mean() for path, told in heard.items()}
-        means = {**self._measured(output, rows), **divergences, **self._measured_with_noise(rows)}
+        means = {**self._measured(output, rows), **{f"kl_{path}": told.nats.mean() for path, told in heard.items()}}
+        if with_noise:
+            means |= self._measured_with_noise(rows)
         measured = {name: transfer.copied(mean) for name, mean in means.items()}
         return Spoken(rows.stop - rows.start, copies, measured, transfer.sent())
 
@@ -136,8 +138,6 @@ class ProbePass:
 
         Its mean over the noise is what a variational bound has; the loss without noise is not.
         """
-        if self.measure is None or self.y is None or not is_itself_with_noise(self.model):
-            return {}
         with drawing(self.model):
             measured = self._measured(self.run(rows), rows)
         return {f"noisy_{name}": mean for name, mean in measured.items()}

@@ -77,7 +77,8 @@ def discover(
     """
     named = None if layers is None else _parse_all(layers)
     modules = unwrap.named_modules(model)
-    paths = _leaf_paths(modules) if named is None else [spec.path for spec in named if spec.path in {*modules, ROOT}]
+    watchable = {ROOT, *modules}
+    paths = _leaf_paths(modules) if named is None else [spec.path for spec in named if spec.path in watchable]
     with tracing(model, paths) as firings:
         forward()
     if named is not None:

@@ -127,6 +127,8 @@ class InformationStopping:
         ------
         CaptureError
             When the network has no such layer, the layer has NaN, or the estimator gives no two finite numbers.
+        UsageError
+            When the epoch is no integer from 0.
         """
         if not is_count(epoch):
             raise UsageError(f"epoch is {epoch!r}; give an integer from 0")
@@ -156,6 +158,8 @@ class InformationStopping:
         ------
         CaptureError
             When m is not finite.
+        UsageError
+            When it is no number.
         """
         try:
             finite = isfinite(m)
@@ -175,13 +179,13 @@ class InformationStopping:
         return {"last": self._last, "counted": self._counted, "history": [list(look) for look in self.history]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from there; UsageError when it is no state of this."""
         try:
-            last, count, looks = state["last"], state["counted"], [tuple(look) for look in state["history"]]
+            last, counted = state["last"], state["counted"]
+            history = [(epoch, m, i_xt, i_ty) for epoch, m, i_xt, i_ty in state["history"]]
         except (KeyError, TypeError) as error:
             raise UsageError(f"this is no state of an InformationStopping ({error}); give its state_dict()") from None
-        self._last, self._counted = last, count
-        self.history = [(epoch, m, i_xt, i_ty) for epoch, m, i_xt, i_ty in looks]
+        self._last, self._counted, self.history = last, counted, history
 
 
 def _named(estimator: Estimator) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze.measures.trainings import FIRST, LAST
-from ibstore.analyze.plots.style import colour_of, dots_and_means, legend_below, style
+from ibstore.analyze.plots.style import colour_of, dots_and_means, legend_below, side_by_side, style
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def outcomes(table: "pl.DataFrame") -> "Figure":
         When the runs differ in no number.
     """
     import polars as pl
-    from matplotlib.figure import Figure
 
     settings = [name for name in table.columns if name not in (*FIRST, *LAST)]
     numbers = [name for name in settings if table[name].dtype.is_numeric()]
@@ -38,8 +37,8 @@ def outcomes(table: "pl.DataFrame") -> "Figure":
     labels = own["label"].unique(maintain_order=True).to_list()
     panels = [name for name in PANELS if not own[name].is_null().all()]
     with style():
-        figure = Figure(figsize=(4.4 * len(panels), 3.9), layout="constrained")
-        for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        figure, axes = side_by_side(panels)
+        for axis, name in axes:
             for each in labels:
                 known = own.filter(label=each).drop_nulls([x, name])
                 dots_and_means(axis, known, x, name, colour_of(labels, each), each)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ibstore.analyze.plots.style import COLOURS, colour_of, dots_and_means, legend_below, style
+from ibstore.analyze.plots.style import COLOURS, colour_of, dots_and_means, legend_below, side_by_side, style
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ def transmitted(table: "pl.DataFrame") -> "Figure":
     Dots are runs, lines their means.
     """
     import polars as pl
-    from matplotlib.figure import Figure
 
     if table["beta_kl"].is_null().all():
         raise UsageError("no run says which beta_kl it was trained with; sweep it: --sweep beta_kl=0,0.1,1")
@@ -30,8 +29,8 @@ def transmitted(table: "pl.DataFrame") -> "Figure":
     layers = last["layer"].unique(maintain_order=True).to_list()
     panels = [name for name in ("mean_kl", "error", "tc_per_unit") if not last[name].is_null().all()]
     with style():
-        figure = Figure(figsize=(4.4 * len(panels), 3.9), layout="constrained")
-        for axis, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        figure, axes = side_by_side(panels)
+        for axis, name in axes:
             _against_beta(axis, last, name, layers)
         legend_below(figure, len(layers))
     return figure

@@ -1,6 +1,6 @@
 """How pictures look: quiet, and told apart by everyone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,14 @@ def style() -> Iterator[None]:
 
     with mpl.rc_context(STYLE):
         yield
+
+
+def side_by_side(names: Sequence[str]) -> "tuple[Figure, list[tuple[Axes, str]]]":
+    """A figure, and its axes with the name of what each shows."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4 * len(names), 3.9), layout="constrained")
+    return figure, list(zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True))
 
 
 def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, colour: str, label: str) -> None:

@@ -4,9 +4,8 @@ Each parameter belongs to one layer:
 
 1. A recorded layer has the parameters of its own module, those of modules inside it included. What several share (a
    reused module, tied weights) belongs to the first of them, in the order in which they fire.
-2. A recorded layer without a module that has parameters (an activation ``act1`` behind ``fc1``, a tap, a
-   part of the network's own output) has those of the
-   modules that fired since the recorded layer before it.
+2. A recorded layer without a module that has parameters (an activation ``act1`` behind ``fc1``, a tap, a part of the
+   network's own output) has those of the modules that fired since the recorded layer before it.
 3. All others, such as those behind the last recorded layer, stand under their own module's path, and the network's own
    under their name.
 """

@@ -94,6 +94,7 @@ class Runs:
             if complete:
                 _tell_complete(job, members)
             else:
+                _tell_too_few_looks(job, members[0].stopping)
                 Session(job, networks, trainer, seen, members).run()
             for member in members:
                 member.recorder.complete()
@@ -117,8 +118,6 @@ class Runs:
         model, recording = networks.plain(index), job.settings.recording
         layers = job.layers(model)
         stopping = None if self.stopping is None else self.stopping(layers[-1])
-        if stopping is not None and points and not stopping.can_stop(job.settings.epochs):
-            job.emit(Event("notice", detail=_too_few_looks(stopping, job.settings.epochs)))
         own = networks.kept(index) if stopping is None else networks.kept(index) | {"stopping": stopping}
         recorder = Recorder(
             self.store,
@@ -141,9 +140,13 @@ class Runs:
         return Member(index, name, opened.enter_context(recorder), stopping, recorder.history)
 
 
-def _too_few_looks(stopping: InformationStopping, epochs: int) -> str:
-    rule = ", ".join(f"{name}={stopping.told[name]}" for name in ("every", "patience"))
-    return f"--stop-information cannot stop a training of {epochs} epochs before its end: it looks by {rule}"
+def _tell_too_few_looks(job: Job, stopping: InformationStopping | None) -> None:
+    """Say so where the rule, which is the same for all runs, comes to nothing."""
+    epochs = job.settings.epochs
+    if stopping is not None and not stopping.can_stop(epochs):
+        rule = ", ".join(f"{name}={stopping.told[name]}" for name in ("every", "patience"))
+        detail = f"--stop-information cannot stop a training of {epochs} epochs before its end: it looks by {rule}"
+        job.emit(Event("notice", detail=detail))
 
 
 def _tell_complete(job: Job, members: list[Member]) -> None:
