@@ -87,7 +87,7 @@ def test_nothing_imports_the_command_line(graph):
         ("obstore", ("ibstore.store.places.bucket",)),
         ("duckdb", ("ibstore.analyze.sql",)),
         ("numba", ("ibstore.analyze.kernels", "ibstore.analyze.estimate.kernels")),
-        ("psutil", ("ibstore.analyze.plan",)),
+        ("psutil", ("ibstore.analyze.plan", "ibstore.capture.outbox")),
         ("matplotlib", ("ibstore.analyze.plots",)),
         ("typer", ("ibstore.cli",)),
         ("rich", ("ibstore.cli",)),

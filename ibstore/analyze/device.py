@@ -62,7 +62,8 @@ class Device:
         if not mean:
             return self._here(_combined(there, window, torch.maximum))
         sums = _combined(there.to(torch.float64), window, torch.add)
-        means = self._here(sums / float(np.prod(window)))
+        cells = sums.new_tensor(float(np.prod(window)))  # on the device: CUDA multiplies by a host number's reciprocal
+        means = self._here(sums / cells)
         return means.astype(np.result_type(values.dtype, np.float32))
 
     def keys(self, values: NDArray[Any], edges: NDArray[Any], bits: int) -> Packed | None:

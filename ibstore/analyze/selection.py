@@ -38,6 +38,8 @@ class Selection:
         Where results are kept.
     waists, todo
         Waists that are asked for, and all their tasks.
+    layers
+        Layers that are asked for by name; None is all of them.
     epochs
         Epochs that are asked for; None is all of them.
     channels
@@ -51,6 +53,7 @@ class Selection:
     parts: Parts
     waists: Sequence[Waist]
     todo: Sequence[Task]
+    layers: Sequence[str] | None
     epochs: Sequence[int] | None
     channels: str
     budget: Budget
@@ -87,7 +90,7 @@ class Selection:
         found = listed_runs(store, runs, epochs)
         todo = tasks([each.run for each in found if each.run], chosen, named, epochs, channels)
         _refuse_damaged(todo, found)
-        return cls(parts, chosen, todo, epochs, channels, budget, emit)
+        return cls(parts, chosen, todo, named, epochs, channels, budget, emit)
 
     @property
     def runs(self) -> dict[str, Run]:

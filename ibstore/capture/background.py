@@ -17,6 +17,7 @@ from ibstore.capture.termination import sigterm_waits
 from ibstore.errors import WriteError
 
 QUEUE_BYTES: Final = 256 << 20
+QUEUE_SHARE: Final = 32
 MIN_LENGTH: Final = 2
 MAX_LENGTH: Final = 64
 IDLE_SECONDS: Final = 1.0
@@ -28,15 +29,17 @@ def nothing() -> None:
     """Do nothing."""
 
 
-def queue_length(task_bytes: int) -> int:
-    """Tasks of ``task_bytes`` bytes that may wait: 256 MiB of them, at least 2 and at most 64.
+def queue_length(task_bytes: int, free: int) -> int:
+    """Tasks of ``task_bytes`` bytes that may wait: 256 MiB of them, or a 32nd of ``free`` bytes of memory.
 
-    Two keep the writer busy whatever a batch weighs; more than 64 hide nothing that 64 do not.
+    At least 2, which keep the writer busy whatever a batch weighs, and at most 64. A device that runs a probe set
+    faster than it can be written goes on training the sooner the more of it may wait.
 
-    >>> queue_length(18_856_000), queue_length(1 << 30), queue_length(40)
-    (14, 2, 64)
+    >>> queue_length(18_856_000, 4 << 30), queue_length(18_856_000, 1 << 37), queue_length(1 << 30, 4 << 30)
+    (14, 64, 2)
     """
-    return min(max(QUEUE_BYTES // max(1, task_bytes), MIN_LENGTH), MAX_LENGTH)
+    room = max(QUEUE_BYTES, free // QUEUE_SHARE)
+    return min(max(room // max(1, task_bytes), MIN_LENGTH), MAX_LENGTH)
 
 
 class BackgroundWriter:

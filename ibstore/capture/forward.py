@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -14,7 +15,7 @@ from ibstore.capture.arguments import check_model
 from ibstore.capture.dropout import drawing, is_itself_with_noise, transmitting
 from ibstore.capture.inputs import Inputs
 from ibstore.capture.metrics import Measure
-from ibstore.capture.position import samples_from
+from ibstore.capture.running import Named, running
 from ibstore.capture.specs import LayerSpec
 from ibstore.capture.transfer import Transfer, Wait, one_behind
 from ibstore.capture.unwrap import as_written, check_watchable, unwrapped
@@ -61,6 +62,8 @@ class ProbePass:
         Labels, (sample,); None where there are none.
     measure
         Gives means over a batch from the network's output and the labels, where there are labels.
+    named
+        What the samples are called; None: nobody needs to know.
     """
 
     model: nn.Module
@@ -69,6 +72,7 @@ class ProbePass:
     device: torch.device
     y: torch.Tensor | None = None
     measure: Measure | None = None
+    named: Named | None = None
 
     def batches(self) -> list[slice]:
         """Rows of each batch, in order."""
@@ -76,7 +80,8 @@ class ProbePass:
 
     def run(self, rows: slice) -> Any:
         """What the network puts out for these rows."""
-        with samples_from(rows.start):
+        named = Named("", np.arange(len(self.inputs))) if self.named is None else self.named
+        with running(named.rows(rows)):
             return self.inputs.given_to(self.model, rows, self.device)
 
     def try_first(self) -> Any:
@@ -206,7 +211,7 @@ def evaluating(model: nn.Module, autocast: torch.dtype | None = None) -> Iterato
     """
     modes = [(module, module.training) for module in model.modules()]
     with ExitStack() as entered:
-        entered.enter_context(_random_state_kept(model))
+        entered.enter_context(random_state_kept(model))
         # no_grad, not inference_mode: what a network caches in its forward pass must stay fit for training
         entered.enter_context(torch.no_grad())
         entered.enter_context(as_written(model))
@@ -224,7 +229,7 @@ def evaluating(model: nn.Module, autocast: torch.dtype | None = None) -> Iterato
 
 
 @contextmanager
-def _random_state_kept(model: nn.Module) -> Iterator[None]:
+def random_state_kept(model: nn.Module) -> Iterator[None]:
     """Put back the random state of the CPU and of the devices that the network is on.
 
     On Apple's mps, whose state torch cannot fork, the CPU's alone.

@@ -3,6 +3,8 @@
 import atexit
 from functools import partial
 
+from psutil import virtual_memory
+
 from ibstore.capture.background import BackgroundWriter, queue_length
 from ibstore.capture.layers import Batch
 from ibstore.capture.sink import EpochSink
@@ -29,7 +31,8 @@ class Outbox:
 
     def __init__(self, writer: RunWriter, epoch_bytes: int, batch_bytes: int) -> None:
         self._sink = EpochSink(writer, epoch_bytes)
-        self._background = BackgroundWriter(queue_length(batch_bytes), self._sink.flush_when_due, self._sink.close)
+        length = queue_length(batch_bytes, virtual_memory().available)
+        self._background = BackgroundWriter(length, self._sink.flush_when_due, self._sink.close)
         self._closed = False
         leave_on_sigterm()
         atexit.register(self.close)

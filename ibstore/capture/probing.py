@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from ibstore.capture.arguments import Probe
+from ibstore.capture.dropout import check_seeds, normal_codes
 from ibstore.capture.forward import ProbePass, Spoken, device_of, evaluating
 from ibstore.capture.layers import Batch, Layers
 from ibstore.capture.metrics import Means, Measure
 from ibstore.capture.provenance import Provenance, versions
 from ibstore.capture.ranks import Ranks
+from ibstore.capture.running import Named
 from ibstore.capture.unwrap import check_watchable, unwrapped
 from ibstore.errors import IbstoreError
 from ibstore.events import Emit, Event
@@ -82,6 +84,7 @@ class Probing:
     ) -> None:
         self._model = unwrapped(model)
         check_watchable(self._model)
+        check_seeds(self._model)
         self.device = device_of(self._model) if way.device is None else way.device
         self._way, self._ranks, self._emit = way, ranks, emit
         self.sets: dict[str, ProbeSet] = {}
@@ -97,8 +100,9 @@ class Probing:
         known = probe.stored(inputs)
         labels = None if known.y is None else torch.from_numpy(known.y)
         self.sets[split] = known
+        named = Named(split, known.sample)
         self._passes[split] = ProbePass(
-            self._model, inputs, self._way.batch_size, self.device, labels, self._way.measure
+            self._model, inputs, self._way.batch_size, self.device, labels, self._way.measure, named
         )
 
     def begin(self, layers: Sequence[str] | None) -> dict[str, Batch]:
@@ -161,9 +165,14 @@ class Probing:
             rounding=self.layers.rounding,
             codec=encoding.codec,
             chunk_bytes=encoding.chunk_bytes,
-            settings={**provenance.settings, **self._other_inputs()},
+            settings={**provenance.settings, **self._normal_codes(), **self._other_inputs()},
             versions=versions(),
         )
+
+    def _normal_codes(self) -> dict[str, list[str]]:
+        """Stochastic layers whose z is normal: nothing else in a store tells it."""
+        found = normal_codes(self._model)
+        return {"normal_codes": found} if found else {}
 
     def _other_inputs(self) -> dict[str, dict[str, dict[str, str]]]:
         """Digests of what no probe set covers, by split: a run cannot go on with others."""

@@ -142,6 +142,8 @@ def _prepared(
         fraction=settings.train_fraction,
         seed=settings.data_seed,
     )
+    if data.note:
+        emit(Event("notice", detail=data.note))
     with _reproducible(settings, device):
         yield Job(chosen, settings, data, device, told, emit)
 

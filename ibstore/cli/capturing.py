@@ -34,6 +34,9 @@ def training(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the recipe; may be repeated.")
     ] = None,
+    width: Annotated[
+        float | None, typer.Option("--width", help="As --set width=…: layers narrower, such as 0.25, or wider.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of weights and data order.")] = 0,
     data_seed: Annotated[
         int, typer.Option("--data-seed", help="Seed of generated data, of the part trained on, and of the probe.")
@@ -49,9 +52,10 @@ def training(
     """What `TrainSettings.of` takes of them."""
     given = dict(locals())
     pairs = [_pair(text) for text in given.pop("set_") or []]
+    pairs += [("width", str(width))] if given.pop("width") is not None else []
     options = dict(pairs)
     if len(options) < len(pairs):
-        raise UsageError("--set says an option twice; give each once, or all its values in one --sweep")
+        raise UsageError("an option of the recipe is said twice; give each once, or all its values in one --sweep")
     return given | {"options": options}
 
 

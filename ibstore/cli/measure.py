@@ -68,7 +68,10 @@ def command(
     from ibstore.analyze.measures import find_measure
 
     find_measure(what)  # told before a store is looked at
-    names, known = selected.named([VALUES] if what.strip().startswith(BINLESS) else None)
+    kind = what.partition("(")[0].strip()
+    if kind in BINLESS:
+        selected.check_binless(kind, unit=unit)
+    names, known = selected.named([VALUES] if kind in BINLESS else None)
     with listening(quiet) as emit:
         asked = selected.study().ask(names, known=known, emit=emit, **selected.about())
         table = asked.measure(what, estimator or "plugin", unit=unit)

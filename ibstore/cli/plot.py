@@ -17,7 +17,10 @@ NAME = "plot"
 def command(
     selected: Selected,
     kind: Annotated[
-        str, typer.Argument(metavar="plane|curves|outcomes|transmitted|maps", help="Which picture.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="plane|curves|outcomes|transmitted|correlation|maps", help="Which picture.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to draw to: .png, .svg or .pdf.")],
     estimator: EstimatorOption = None,
@@ -31,7 +34,8 @@ def command(
     the epoch, layers side by side. Without --waist: every waist that was analyzed before and fits the runs. What is
     missing is computed first. `outcomes`: loss, error and divergence of runs against the settings in which they differ.
     Of stochastic layers, without a waist: `transmitted`, what they say that they tell of the input, error and total
-    correlation against beta_kl; `maps`, where in a picture they say something.
+    correlation against beta_kl; `maps`, where in a picture they say something. `correlation`: total correlation of
+    layers under a waist, of bins and by the Gaussian formula, against beta_kl.
 
     Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
     """
@@ -39,8 +43,10 @@ def command(
 
     plots.check(kind, out)
     study = selected.study()
-    measured = kind in BINLESS
-    names, known = selected.named([VALUES] if measured else study.analyzed(selected.run))
+    if kind in BINLESS:
+        selected.check_binless(kind, unit=unit, beta=None if beta == 1.0 else beta)
+    measured = kind in BINLESS or kind == "correlation"
+    names, known = selected.named([VALUES] if kind in BINLESS else study.analyzed(selected.run))
     with listening(quiet) as emit:
         asked = study.ask(names, known=study.meanings() | known, emit=emit, **selected.about())
         if measured:
@@ -49,4 +55,4 @@ def command(
             table = asked.plane(estimator or "plugin", beta=beta, unit=unit)
     plots.draw(kind, table, out)
     if not quiet:
-        tell(f"{out} drawn: {kind}" if measured else f"{out} drawn: {kind} of {', '.join(names)}")
+        tell(f"{out} drawn: {kind}" if kind in BINLESS else f"{out} drawn: {kind} of {', '.join(names)}")

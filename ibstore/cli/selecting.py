@@ -19,6 +19,7 @@ from ibstore.cli.arguments import (
 )
 from ibstore.cli.groups import grouped
 from ibstore.cli.output import ResultsOption
+from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
     from ibstore.analyze import Study, Waist
@@ -27,8 +28,12 @@ DEFAULT_WAIST: Final = "thesis-6.2"
 VALUES: Final = "values: *=identity | exact"
 """A waist that fits any layer: for questions that look at values, or at no waist."""
 
-BINLESS: Final = ("transmitted", "maps", "outcomes")
-"""Measures, and pictures of them, that hang on no waist."""
+BINLESS: Final[dict[str, tuple[str, ...]]] = {
+    "transmitted": ("waist", "waists", "channels"),
+    "maps": ("waist", "waists", "channels"),
+    "outcomes": ("waist", "waists", "channels", "layer", "unit"),
+}
+"""Measures, and pictures of them, that hang on no waist, and the options that mean nothing to each."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,18 @@ class Selected:
     def named(self, default: list[str] | None = None) -> "tuple[list[str], dict[str, Waist]]":
         """Waists that are asked for, and those that files define."""
         return chosen_waists(self.waist, self.waists, default or [DEFAULT_WAIST])
+
+    def check_binless(self, kind: str, **others: object) -> None:
+        """Raise `UsageError` when an option was given that means nothing to a measure without a waist.
+
+        ``others`` are options beside those of a selection; None, or what nobody gives, stands for what is not given.
+        """
+        given = {**vars(self), **others}
+        given["channels"] = None if self.channels == "concat" else self.channels
+        given["unit"] = None if others.get("unit") == "bits" else others.get("unit")
+        idle = [name for name in (*BINLESS[kind], *(set(others) - {"unit"})) if given[name] is not None]
+        if idle:
+            raise UsageError(f"--{idle[0]} means nothing to {kind}; leave it out")
 
     def about(self) -> dict[str, Any]:
         """What else `Study.ask` takes of it."""

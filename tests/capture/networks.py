@@ -117,7 +117,7 @@ class Kind:
     """A kind of network.
 
     ``make`` makes it, ``said`` computes from it and a batch what its layers say without any hook, ``wrapped`` is what a
-    user trains and hands to the recorder.
+    user trains and hands to the recorder, on ``device``.
     """
 
     make: Callable[[], nn.Module]
@@ -125,13 +125,14 @@ class Kind:
     said: Callable[..., Said]
     wrapped: Callable[[nn.Module], nn.Module] = field(default=lambda network: network)
     autocast: torch.dtype | None = None
+    device: str = "cpu"
 
     def batch(self, rows: slice) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
         """What the network is called with."""
         if isinstance(self.x, dict):
-            return (), {name: tensor[rows] for name, tensor in self.x.items()}
+            return (), {name: tensor[rows].to(self.device) for name, tensor in self.x.items()}
         several = self.x if isinstance(self.x, tuple) else (self.x,)
-        return tuple(tensor[rows] for tensor in several), {}
+        return tuple(tensor[rows].to(self.device) for tensor in several), {}
 
 
 class Residual(nn.Module):
@@ -281,6 +282,9 @@ def _random(*shape: int) -> torch.Tensor:
 
 
 X4, X8, TOKENS, MASK = _random(10, 4), _random(10, 8), _random(10, 4), torch.arange(30).reshape(10, 3) % 2
+PARALLEL = "cuda" if torch.cuda.is_available() else "cpu"
+"""Where `nn.DataParallel` takes its network as soon as it is made."""
+
 PLAIN = Kind(inplace_cnn, _random(10, 1, 6, 6), sequential_said("0", "1", "3"))
 RESIDUAL = Kind(Residual, X4, residual_said)
 HEADS = Kind(Heads, (TOKENS, MASK), heads_said)
@@ -301,14 +305,15 @@ KINDS = {
     "compiled": replace(RESIDUAL, wrapped=partial(torch.compile, backend="aot_eager")),
     "compiled in place": replace(RESIDUAL, wrapped=compiled_in_place),
     "compiled inside": replace(RESIDUAL, wrapped=inside_compiled),
-    "data parallel": replace(PLAIN, wrapped=nn.DataParallel),
+    "data parallel": replace(PLAIN, wrapped=nn.DataParallel, device=PARALLEL),
     "wrapped twice": replace(
-        RESIDUAL, wrapped=lambda network: nn.DataParallel(torch.compile(network, backend="eager"))
+        RESIDUAL, wrapped=lambda network: nn.DataParallel(torch.compile(network, backend="eager")), device=PARALLEL
     ),
     "parallel inside": replace(
         PLAIN,
         make=lambda: nn.Sequential(nn.DataParallel(inplace_cnn())),
         said=lambda network, x: {f"0.{name}": each for name, each in PLAIN.said(network[0].module, x).items()},
+        device=PARALLEL,
     ),
     "mixed precision": replace(PLAIN, autocast=torch.bfloat16),
     "mixed precision of a sum": replace(RESIDUAL, autocast=torch.bfloat16),

@@ -28,18 +28,25 @@ def kinds(chosen=bool):
 
 def layers_of(kind: Kind):
     ordered, named = kind.batch(slice(0, SIZE))
-    return list(kind.said(kind.make().eval(), *ordered, **named))
+    return list(kind.said(made(kind).eval(), *ordered, **named))
 
 
-def by_hand(kind: Kind, network, size=SIZE):
+def made(kind: Kind):
+    return kind.make().to(kind.device)
+
+
+def precision(kind: Kind):
+    return nullcontext() if kind.autocast is None else torch.autocast(kind.device, kind.autocast)
+
+
+def by_hand(kind: Kind, network):
     """What a plain forward pass in batches gives, without any of the code under test."""
     parts = []
-    precision = nullcontext() if kind.autocast is None else torch.autocast("cpu", kind.autocast)
-    with torch.no_grad(), precision:
-        for start in range(0, 10, size):
-            ordered, named = kind.batch(slice(start, start + size))
+    with torch.no_grad(), precision(kind):
+        for start in range(0, 10, SIZE):
+            ordered, named = kind.batch(slice(start, start + SIZE))
             parts.append(kind.said(network, *ordered, **named))
-    return {name: torch.cat([part[name].float() for part in parts]).numpy() for name in parts[0]}
+    return {name: torch.cat([part[name].float() for part in parts]).cpu().numpy() for name in parts[0]}
 
 
 def recorder_of(kind: Kind, store, model, **options):
@@ -48,9 +55,9 @@ def recorder_of(kind: Kind, store, model, **options):
 
 @kinds()
 def test_what_is_recorded_is_a_plain_forward_pass_bit_for_bit(kind, store):
-    network = kind.make()
+    network = made(kind)
     model = kind.wrapped(network)
-    expected = by_hand(kind, kind.make().eval())
+    expected = by_hand(kind, made(kind).eval())
     with recorder_of(kind, store, model, layers=list(reversed(expected))) as recorder:
         recorder.record(0)
     assert {layer.name for layer in recorder.layers} == set(expected)
@@ -61,8 +68,8 @@ def test_what_is_recorded_is_a_plain_forward_pass_bit_for_bit(kind, store):
 
 @kinds(lambda kind: not any("[" in layer for layer in layers_of(kind)))
 def test_without_a_list_every_layer_is_among_what_is_recorded(kind, store):
-    expected = by_hand(kind, kind.make().eval())
-    with recorder_of(kind, store, kind.wrapped(kind.make())) as recorder:
+    expected = by_hand(kind, made(kind).eval())
+    with recorder_of(kind, store, kind.wrapped(made(kind))) as recorder:
         recorder.record(0)
     assert set(expected) <= {layer.name for layer in recorder.layers}
     for layer, values in expected.items():
@@ -71,8 +78,8 @@ def test_without_a_list_every_layer_is_among_what_is_recorded(kind, store):
 
 @kinds(lambda kind: kind.autocast is None)
 def test_what_layers_say_is_to_be_had_without_a_store(kind):
-    expected = by_hand(kind, kind.make().eval())
-    found = activations(kind.wrapped(kind.make()), kind.x, list(expected), batch_size=SIZE)
+    expected = by_hand(kind, made(kind).eval())
+    found = activations(kind.wrapped(made(kind)), kind.x, list(expected), batch_size=SIZE)
     assert set(found) == set(expected)
     for layer, values in expected.items():
         np.testing.assert_array_equal(found[layer], values, layer)
@@ -88,7 +95,7 @@ def interrupt(*_):
 
 @kinds()
 def test_nothing_is_left_behind_after_an_exception(kind, store):
-    network = kind.make().train()
+    network = made(kind).train()
     model = kind.wrapped(network)
     with recorder_of(kind, store, model, layers=layers_of(kind)) as recorder:
         handle = network.register_forward_hook(interrupt)  # when every layer has spoken
@@ -106,14 +113,13 @@ def test_nothing_is_left_behind_after_an_exception(kind, store):
 def trained(kind: Kind, store):
     """Weights after a few steps, recorded in the midst of them where a store is given."""
     torch.compiler.reset()
-    network = kind.make().train()
+    network = made(kind).train()
     model = kind.wrapped(network)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     recorder = None if store is None else recorder_of(kind, store, model, layers=layers_of(kind))
     torch.manual_seed(5)
     for step in range(3):
-        precision = nullcontext() if kind.autocast is None else torch.autocast("cpu", kind.autocast)
-        with precision:
+        with precision(kind):
             ordered, named = kind.batch(slice(step, step + 5))
             if recorder is not None:
                 recorder.record(2 * step)
@@ -126,7 +132,7 @@ def trained(kind: Kind, store):
         optimizer.step()
     if recorder is not None:
         recorder.close()
-    return network.state_dict(), torch.rand(1)
+    return network.state_dict(), torch.rand(1, device=kind.device)
 
 
 @kinds()
@@ -136,5 +142,5 @@ def test_a_training_is_the_same_bit_for_bit_with_and_without_recording(kind, sto
     for name, value in plain.items():
         assert torch.equal(value, watched[name]), name
     assert torch.equal(random, other)
-    before = kind.make().state_dict()
+    before = made(kind).state_dict()
     assert any(not torch.equal(value, before[name]) for name, value in zip(before, plain.values(), strict=True))

@@ -148,7 +148,12 @@ def test_a_task_is_forgotten_when_it_is_done():
 
 @pytest.mark.parametrize(("task_bytes", "length"), [(0, 64), (1, 64), (64 << 20, 4), (128 << 20, 2), (1 << 40, 2)])
 def test_the_queue_is_bounded_in_bytes(task_bytes, length):
-    assert queue_length(task_bytes) == length
+    assert queue_length(task_bytes, free=0) == length
+
+
+@pytest.mark.parametrize(("free", "length"), [(8 << 30, 4), (16 << 30, 8), (1 << 40, 64)])
+def test_more_may_wait_where_memory_is_plentiful(free, length):
+    assert queue_length(64 << 20, free) == length
 
 
 def test_a_thread_without_tasks_is_idle_and_tells_so():

@@ -81,7 +81,7 @@ def test_a_limit_that_leaves_nothing_is_refused(limit):
 def test_an_unknown_data_set_is_refused_with_the_names():
     assert {"mnist", "mnist-sample", "szt", "cifar10"} <= set(dataset_names())
     with pytest.raises(
-        UnknownNameError, match=r"no data set .cifar.; choose one of .*cifar10, cluttered-mnist, mnist, "
+        UnknownNameError, match=r"no data set .cifar.; choose one of .*cifar10, cifar10-zca, cluttered-mnist, mnist, "
     ):
         load_dataset("cifar")
 
@@ -167,7 +167,7 @@ def test_listing_data_sets_needs_no_torch():
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed == (
         "blackbox-complicated blackbox-printed blackbox-simple "
-        "cifar10 cluttered-mnist mnist mnist-sample mnist-sample-rgb32 mnist14 occluded szt set()\n"
+        "cifar10 cifar10-zca cluttered-mnist mnist mnist-sample mnist-sample-rgb32 mnist14 occluded szt set()\n"
     )
 
 

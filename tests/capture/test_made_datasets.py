@@ -20,7 +20,7 @@ from ibstore.capture.datasets.samples import Dataset, Samples, untested
 from ibstore.errors import DatasetError, UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-NEED_NO_FILE = sorted(set(dataset_names()) - {"mnist", "cifar10"})
+NEED_NO_FILE = sorted(set(dataset_names()) - {"mnist", "cifar10", "cifar10-zca"})
 
 
 def entropy(p):

@@ -589,7 +589,7 @@ def test_one_thread_writes_and_ends_with_the_recorder(store):
 def test_recording_waits_for_a_slow_writer_and_loses_nothing(store, monkeypatch, one_by_one):
     """The queue is short here; the writer is held until the recording has run into it."""
     asked = []
-    monkeypatch.setattr(outbox, "queue_length", lambda task_bytes: asked.append(task_bytes) or 2)
+    monkeypatch.setattr(outbox, "queue_length", lambda task_bytes, _free: asked.append(task_bytes) or 2)
     gate, returned = threading.Event(), threading.Event()
     append = SegmentWriter.append
 

@@ -155,7 +155,7 @@ def transmitted() -> Measure:
     """What stochastic layers tell of the input by their own account, beside β and the error."""
     from ibstore.analyze.measures import bottlenecks
 
-    return lambda asked: bottlenecks.transmitted(asked.whole.runs.values(), asked.selection.epochs, asked.unit)
+    return lambda asked: bottlenecks.transmitted(asked.whole, asked.unit)
 
 
 @measure

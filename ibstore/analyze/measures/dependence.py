@@ -11,6 +11,7 @@ from ibstore.analyze.estimate.joint import QUANTITIES, counts_of, information_be
 from ibstore.analyze.keys import NAMES, Codes, Keyed, codes, names_of
 from ibstore.analyze.measures.tables import frame
 from ibstore.analyze.plan import Budget
+from ibstore.analyze.stochastic import WEIGHTS, trained_with
 from ibstore.analyze.tasks import Task
 from ibstore.errors import IbstoreError
 
@@ -95,20 +96,21 @@ def _pairs(layers: Sequence[Keyed], estimators: Sequence[str]) -> Iterator[dict[
 def correlation(selection: "Selection", shrinkage: float = 0.0, unit: str = "bits") -> "pl.DataFrame":
     """Total correlation of the units of each layer: a row a layer and epoch.
 
-    Columns run, split, epoch, layer, channel, waist, edges, unit, n, units; constant, how many units have one bin only;
-    discrete, Σ H(Tᵢ) − H(T) of the bins by the plug-in; gaussian, ½Σ log σᵢᵢ² − ½ log|Σ| of the reduced values,
-    infinite where their correlations are singular, null where values are not finite; both for each unit that varies.
+    Columns run, split, epoch, layer, channel, waist, edges, unit; seed, beta_kl and gamma_tc of the training, null
+    where it does not say; n, units; constant, how many units have one bin only; discrete, Σ H(Tᵢ) − H(T) of the bins by
+    the plug-in; gaussian, ½Σ log σᵢᵢ² − ½ log|Σ| of the reduced values, infinite where their correlations are singular,
+    null where values are not finite; both for each unit that varies.
     """
     rows = [row for task in selection.todo for row in _correlations(selection, task, shrinkage)]
     numbers = ("discrete", "gaussian", "discrete_per_unit", "gaussian_per_unit")
-    columns = (*NAMES, "unit", "n", "units", "constant", *numbers)
+    columns = (*NAMES, "unit", "seed", *WEIGHTS, "n", "units", "constant", *numbers)
     return frame([{**row, "unit": unit} for row in rows], columns, numbers, unit)
 
 
 def _correlations(selection: "Selection", task: Task, shrinkage: float) -> Iterator[dict[str, Any]]:
     for found in binned(task, selection.epochs, selection.budget):
         _refuse_large(found, f"{task.what}, epoch {found.epoch}", selection.budget)
-        yield {**names_of(task, found.epoch), **_correlation(found, shrinkage)}
+        yield {**names_of(task, found.epoch), **trained_with(task.run), **_correlation(found, shrinkage)}
 
 
 def _refuse_large(found: Binned, what: str, budget: Budget) -> None:

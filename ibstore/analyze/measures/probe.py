@@ -18,6 +18,7 @@ from ibstore.analyze.measures.tables import frame
 from ibstore.analyze.tasks import Task
 from ibstore.analyze.values import reduced_epochs
 from ibstore.errors import UsageError, ValuesError
+from ibstore.store.format.layout import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,6 +42,9 @@ COPIES: Final = 4
 """Of the values, while a classifier is fitted (reckoned: chosen rows, and standardized ones, of both parts)."""
 
 MOST_CLASSES: Final = 1000
+
+FEWEST: Final = 10
+"""Samples of a split; of fewer nothing is left to hold back twice."""
 
 LEAST: Final = -50.0
 """Log probability of what a classifier holds impossible."""
@@ -83,7 +87,7 @@ def probe(
     Raises
     ------
     UsageError
-        When there is no such target, or it is no class.
+        When there is no such target, or it is no class, or a split has fewer than ten samples.
     ValuesError
         When a layer has NaN or infinities.
     """
@@ -120,6 +124,11 @@ def _samples(tasks: Sequence[Task], target: str, selection: "Selection", seed: i
 
 def _held(task: Task, target: str, selection: "Selection") -> Iterator["Held"]:
     """A layer's values and the target's classes, epoch by epoch."""
+    if task.split.samples < FEWEST:
+        raise UsageError(
+            f"split {task.split.name!r} of run {task.run.name!r} has {counted(task.split.samples, 'sample')}, too few "
+            f"to read a target in; record {FEWEST} or more"
+        )
     classes, rows = _classes(task, target), np.arange(task.split.samples)
     for epoch, found in reduced_epochs(task, [task.recipe], rows, selection.budget, selection.epochs):
         (values,) = found.values()
@@ -174,6 +183,10 @@ def _classified(
     from sklearn.preprocessing import StandardScaler
 
     kept, back = _parted(classes, seed)
+    if len(np.unique(classes[kept])) == 1:  # there is nothing to tell apart
+        certain = np.full((len(others), count), LEAST)
+        certain[:, classes[kept][0]] = 0
+        return certain
     chosen = (
         MLPClassifier((hidden,), batch_size=min(BATCH, len(kept)), alpha=DECAY, max_iter=EPOCHS, random_state=seed)
         if hidden

@@ -1,10 +1,11 @@
 """What trainings came to, beside the settings in which they differ."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import fsum
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.losses import scores
+from ibstore.analyze.measures.settings import Differing
 from ibstore.analyze.measures.tables import KINDS, frame
 from ibstore.analyze.stochastic import METRIC
 from ibstore.errors import UsageError
@@ -32,14 +33,12 @@ def outcomes(runs: Iterable[Run], epochs: Sequence[int] | None) -> "pl.DataFrame
     UsageError
         When a setting is called like another column, or no run has metrics.
     """
-    rows, settings = [], []
-    for run in runs:
-        told = {**run.manifest.settings, **run.manifest.settings.get("options", {})}
-        settings.append({name: value for name, value in told.items() if isinstance(value, int | float | str)})
-        rows += [{**settings[-1], **row} for row in _measured(run, epochs)]
+    chosen = list(runs)
+    differing = Differing.of(chosen, (*FIRST, *LAST))
+    rows = [{**differing.by_run[run.name], **row} for run in chosen for row in _measured(run, epochs)]
     if not rows:
         raise UsageError("no run has metrics at the epochs asked for; record loss and accuracy, or ask for others")
-    return _table(rows, _differing(settings))
+    return frame(rows, (*FIRST, *differing.kinds, *LAST), kinds={**KINDS, **differing.kinds})
 
 
 def _measured(run: Run, epochs: Sequence[int] | None) -> Iterator[dict[str, Any]]:
@@ -56,26 +55,3 @@ def _measured(run: Run, epochs: Sequence[int] | None) -> Iterator[dict[str, Any]
             both = None if noisy is None or kl is None else noisy + kl
             about = {"run": run.name, "split": split, "epoch": epoch, "seed": run.manifest.seed, "unit": "nats"}
             yield {**about, **found, "noisy_loss": noisy, "kl": kl, "loss_and_kl": both}
-
-
-def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of settings that are not the same in all runs."""
-    names = dict.fromkeys(name for each in settings for name in each)
-    found = [name for name in names if len({each.get(name) for each in settings}) > 1]
-    taken = [name for name in found if name in (*FIRST, *LAST)]
-    if taken:
-        raise UsageError(f"an option is called {taken[0]!r}, as a column here is; ask of runs that have the same")
-    return found
-
-
-def _kind(values: Iterable[Any]) -> str:
-    """Type of a column of settings, by polars' names."""
-    kinds = {type(value) for value in values if value is not None}
-    return "Int64" if kinds <= {int} else "Float64" if kinds <= {int, float} else "String"
-
-
-def _table(rows: Sequence[Mapping[str, Any]], settings: Sequence[str]) -> "pl.DataFrame":
-    kinds = {name: _kind(row.get(name) for row in rows) for name in settings}
-    texts = [name for name, kind in kinds.items() if kind == "String"]
-    plain = [{**row, **{name: str(row[name]) for name in texts if name in row}} for row in rows]
-    return frame(plain, (*FIRST, *settings, *LAST), kinds={**KINDS, **kinds})

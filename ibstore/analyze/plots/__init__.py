@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze.plots.outcomes import outcomes
 from ibstore.analyze.plots.planes import curves, plane
-from ibstore.analyze.plots.stochastic import maps, transmitted
+from ibstore.analyze.plots.stochastic import correlation, maps, transmitted
 from ibstore.analyze.plots.style import style
 from ibstore.errors import UsageError, WriteError
 from ibstore.store.places.disk import put_file
@@ -21,6 +21,7 @@ KINDS: "Final[dict[str, Callable[[pl.DataFrame], Figure]]]" = {
     "curves": curves,
     "outcomes": outcomes,
     "transmitted": transmitted,
+    "correlation": correlation,
     "maps": maps,
 }
 

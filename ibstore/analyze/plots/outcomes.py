@@ -43,5 +43,5 @@ def outcomes(table: "pl.DataFrame") -> "Figure":
                 known = own.filter(label=each).drop_nulls([x, name])
                 dots_and_means(axis, known, x, name, colour_of(labels, each), each)
             axis.set(xlabel=x, ylabel=f"{PANELS[name]} ({split})")
-        legend_below(figure, 4)
+        legend_below(figure)
     return figure

@@ -1,7 +1,9 @@
 """What stochastic layers transmit, and where in a picture."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ibstore.analyze.measures.bottlenecks import FIRST, LAST
 from ibstore.analyze.plots.style import COLOURS, colour_of, dots_and_means, legend_below, side_by_side, style
 from ibstore.errors import UsageError
 
@@ -16,80 +18,147 @@ SPLITS: Final = ("test", "train")
 INPUT: Final = "x"
 
 
+TITLES: Final = {
+    "mean_kl": "mean KL [{unit}]",
+    "error": "error",
+    "tc_per_unit": "total correlation a unit [{unit}]",
+    "discrete_per_unit": "total correlation of bins a unit [{unit}]",
+    "gaussian_per_unit": "Gaussian total correlation a unit [{unit}]",
+}
+
+
 def transmitted(table: "pl.DataFrame") -> "Figure":
     """Against β, at each run's last epoch: mean divergence by layer, error, and total correlation, where it is known.
 
-    Dots are runs, lines their means.
+    Dots are runs, lines their means. Runs that differ in other settings, too, have colours of their own.
     """
+    others = [name for name in table.columns if name not in (*FIRST, *LAST)]
+    gammas = ["gamma_tc"] if table["gamma_tc"].n_unique() > 1 else []
+    return _against_beta(table, ("mean_kl", "error", "tc_per_unit"), [*gammas, *others])
+
+
+def correlation(table: "pl.DataFrame") -> "Figure":
+    """Total correlation a unit against β, at each run's last epoch: of the bins, and by the Gaussian formula."""
+    others = [name for name in ("gamma_tc", "channel", "waist") if table[name].n_unique() > 1]
+    return _against_beta(table, ("discrete_per_unit", "gaussian_per_unit"), others)
+
+
+def _against_beta(table: "pl.DataFrame", names: Sequence[str], others: Sequence[str]) -> "Figure":
+    """Columns against β, a panel each; a colour for a layer and each combination of what else runs differ in."""
     import polars as pl
 
     if table["beta_kl"].is_null().all():
         raise UsageError("no run says which beta_kl it was trained with; sweep it: --sweep beta_kl=0,0.1,1")
-    last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run")).sort("beta_kl")
-    layers = last["layer"].unique(maintain_order=True).to_list()
-    panels = [name for name in ("mean_kl", "error", "tc_per_unit") if not last[name].is_null().all()]
+    split = next(each for each in (*SPLITS, *table["split"]) if each in table["split"])
+    of_runs = [pl.format(f"{name} {{}}", pl.col(name).cast(pl.String).fill_null("–")) for name in others]
+    own = (
+        table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
+        .with_columns(pl.concat_str(pl.lit(""), *of_runs, separator=" ").str.strip_chars().alias("rest"))
+        .with_columns(pl.concat_str("layer", "rest", separator=" ").str.strip_chars().alias("label"))
+        .sort("beta_kl")
+    )
+    labels = own["label"].unique(maintain_order=True).to_list()
+    panels = [name for name in names if not own[name].is_null().all()]
     with style():
         figure, axes = side_by_side(panels)
         for axis, name in axes:
-            _against_beta(axis, last, name, layers)
-        legend_below(figure, len(layers))
+            if name == "error":
+                _errors(axis, own.filter(layer=own["layer"][0]))
+            else:
+                known = own.filter(split=split)
+                for label in labels:
+                    _curve(axis, known.filter(label=label), name, colour_of(labels, label), label)
+            _finish(axis, own, name)
+        legend_below(figure)
     return figure
 
 
-def _against_beta(axis: "Axes", table: "pl.DataFrame", name: str, layers: list[str]) -> None:
-    titles = {"mean_kl": "mean KL", "error": "error", "tc_per_unit": "total correlation a unit"}
-    known = table.drop_nulls([name, "beta_kl"])
-    if name == "error":  # of a network, not of a layer
-        groups = [(split, known.filter(layer=layers[0], split=split)) for split in SPLITS]
-        colours = dict(zip(SPLITS, COLOURS[4:], strict=False))
-    else:
-        split = next(each for each in (*SPLITS, *known["split"]) if each in known["split"])
-        groups = [(layer, known.filter(layer=layer, split=split)) for layer in layers]
-        colours = {layer: colour_of(layers, layer) for layer in layers}
-    for label, own in groups:
-        if not own.is_empty():
-            dots_and_means(axis, own, "beta_kl", name, colours[label], label)
-    positive = [beta for beta in known["beta_kl"] if beta > 0]
-    if positive and max(positive) > 10 * min(positive):
-        axis.set_xscale("symlog", linthresh=min(positive))
+def _errors(axis: "Axes", table: "pl.DataFrame") -> None:
+    """Errors of networks, not of layers: a line for each split and combination of settings."""
+    rests = table["rest"].unique(maintain_order=True).to_list()
+    lines = [(split, rest) for split in SPLITS for rest in rests]
+    for number, (split, rest) in enumerate(lines, start=4):  # after the colours that layers begin with
+        own = table.filter(split=split, rest=rest)
+        _curve(axis, own, "error", COLOURS[number % len(COLOURS)], f"{split} {rest}".strip())
+    axis.legend(fontsize="small")
+
+
+def _curve(axis: "Axes", table: "pl.DataFrame", name: str, colour: str, label: str) -> None:
+    import polars as pl
+
+    known = table.drop_nulls([name, "beta_kl"]).filter(pl.col(name).is_finite())
+    if not known.is_empty():
+        dots_and_means(axis, known, "beta_kl", name, colour, label)
+
+
+def _finish(axis: "Axes", table: "pl.DataFrame", name: str) -> None:
+    """Axes and their names."""
+    import polars as pl
+
+    positive = table.filter(pl.col("beta_kl") > 0)["beta_kl"]
+    if len(positive) and positive.max() > 10 * positive.min():  # type: ignore[operator]
+        axis.set_xscale("symlog", linthresh=positive.min())
     axis.set_xlabel("β of the divergence")
-    axis.set_ylabel(f"{titles[name]} [{table['unit'][0]}]" if name != "error" else titles[name])
-    values = known[name].to_numpy()
+    axis.set_ylabel(TITLES[name].format(unit=table["unit"][0]))
+    values = table.filter(pl.col(name).is_finite())[name].to_numpy()
     if name == "mean_kl" and values.min() > 0:  # a late layer has a hundredth of what the first one has
         axis.set_yscale("log")
     else:
-        axis.set_ylim(0, 1.08 * float(values.max()))
-    if name == "error":
-        axis.legend()
+        axis.set_ylim(0, 1.08 * float(values.max()) or 1.0)
 
 
 def maps(table: "pl.DataFrame") -> "Figure":
     """A row a sample, a column a layer, the input first: values of the places, of the last epoch of each run.
 
-    Where a divergence is bright the layer transmits much. One scale a layer, from its least to its largest value.
+    Where a divergence is bright the layer transmits much. One scale a layer, in all runs, from its least to its largest
+    value: below each column.
     """
     import polars as pl
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
     columns = last.select("run", "layer").unique(maintain_order=True).rows()
     samples = last.select("split", "sample").unique(maintain_order=True).rows()
+    short = _told_apart(last["run"].unique(maintain_order=True).to_list())
     with style():
-        figure = Figure(figsize=(1.5 * len(columns) + 0.4, 1.5 * len(samples) + 0.6), layout="constrained")
+        figure = Figure(figsize=(1.7 * len(columns) + 0.4, 1.5 * len(samples) + 1.3), layout="constrained")
         axes = figure.subplots(len(samples), len(columns), squeeze=False)
         for place, (run, layer) in enumerate(columns):
-            shown = last.filter(run=run, layer=layer)
-            scale: dict[str, Any] = {"vmin": shown["value"].min(), "vmax": shown["value"].max()}
-            title = layer if len({each[0] for each in columns}) == 1 else f"{run}\n{layer}"
-            axes[0, place].set_title(title, fontsize=8)
+            scale = _scale(last.filter(layer=layer))
+            axes[0, place].set_title("\n".join(filter(None, (short[run], layer))), fontsize=8)
             for axis, (split, sample) in zip(axes[:, place], samples, strict=True):
-                own = shown.filter(split=split, sample=sample)
-                _picture(axis, own, "gray" if layer == INPUT else "viridis", scale)
+                _picture(axis, last.filter(run=run, layer=layer, split=split, sample=sample), scale)
+            bar = figure.colorbar(
+                ScalarMappable(**scale), ax=axes[:, place], location="bottom", shrink=0.9, aspect=12, pad=0.01
+            )
+            bar.ax.tick_params(labelsize=7)
+            bar.locator = MaxNLocator(2)
     return figure
 
 
-def _picture(axis: "Axes", table: "pl.DataFrame", colours: str, scale: dict[str, Any]) -> None:
+def _told_apart(runs: Sequence[str]) -> dict[str, str]:
+    """Names of runs without the words that all of them have; of a single one nothing is left.
+
+    >>> _told_apart(["mnist-beta0-seed0", "mnist-beta1-seed0"])
+    {'mnist-beta0-seed0': 'beta0', 'mnist-beta1-seed0': 'beta1'}
+    """
+    shared = set.intersection(*(set(run.split("-")) for run in runs))
+    return {run: "-".join(word for word in run.split("-") if word not in shared) for run in runs}
+
+
+def _scale(table: "pl.DataFrame") -> dict[str, Any]:
+    """Colours of a layer's values: grey for the input."""
+    from matplotlib.colors import Normalize
+
+    lowest, highest = table["value"].min(), table["value"].max()
+    norm = Normalize(lowest, highest)  # type: ignore[arg-type]
+    return {"norm": norm, "cmap": "gray" if table["layer"][0] == INPUT else "viridis"}
+
+
+def _picture(axis: "Axes", table: "pl.DataFrame", scale: dict[str, Any]) -> None:
     axis.set_axis_off()
     if not table.is_empty():
         picture = table.sort("row", "column")["value"].to_numpy().reshape(table["row"].n_unique(), -1)
-        axis.imshow(picture, cmap=colours, interpolation="nearest", **scale)
+        axis.imshow(picture, interpolation="nearest", **scale)

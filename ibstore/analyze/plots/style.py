@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#B8A800")
 """Okabe and Ito's."""
 
+LETTERS_AN_INCH: Final = 10
+HANDLE_LETTERS: Final = 6
+"""How much of a legend fits side by side, and what the line before each label takes of that."""
+
 STYLE: Final[dict[Any, Any]] = {
     "font.size": 12,
     "axes.spines.top": False,
@@ -58,7 +62,9 @@ def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, colour: 
     axis.plot(means[x], means[y], color=colour, linewidth=1.8, label=label)
 
 
-def legend_below(figure: "Figure", columns: int) -> None:
-    """What the first axes name, below all of them, so many side by side at most."""
+def legend_below(figure: "Figure") -> None:
+    """What the first axes name, below all of them, as many side by side as there is room for."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(columns, len(labels))))
+    letters = HANDLE_LETTERS + max(map(len, labels))
+    room = int(figure.get_figwidth() * LETTERS_AN_INCH / letters)
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(room, len(labels))))

@@ -53,6 +53,7 @@ LOADERS: Final[Mapping[str, Entry]] = {
         "blackbox:simple", "1,000 rows of 12 integers in −1 … 3, labelled by each row's mean.", False
     ),
     "cifar10": Entry("pictures:cifar10", "60,000 colour pictures of 32 × 32 in 10 classes, in --data-dir."),
+    "cifar10-zca": Entry("pictures:cifar10_zca", "cifar10 whitened: without the correlations of its pixels."),
     "cluttered-mnist": Entry(
         "nuisances:cluttered", "Digits at random places of 96 × 96 among 21 pieces of others, of mnist or mnist-sample."
     ),

@@ -46,15 +46,16 @@ def occluded(data_dir: Path | None, seed: int) -> Dataset:
     digits = mnist_or_sample(data_dir, seed)
     if data_dir is not None and (data_dir / "cifar-10-batches-py").is_dir():
         pictures = cifar10(data_dir, seed)
-        name = f"occluded-cifar10-by-{digits.name}"
+        name, note = f"occluded-cifar10-by-{digits.name}", ""
     else:
         pictures = _stand_in(digits, seed)
         name = f"occluded-stand-in-of-{digits.name}"
+        note = f"{name}: digits in colour stand in for the pictures; put cifar-10-batches-py at DIR for --data-dir DIR"
     over, under = _halves(digits), _halves(pictures)
     train, test = (
         _occluded(under[split], over[split], generator(seed, f"occluded {split}")) for split in ("train", "test")
     )
-    return Dataset(name, train, test)
+    return Dataset(name, train, test, note)
 
 
 def _halves(data: Dataset) -> dict[str, Samples]:

@@ -94,6 +94,8 @@ class Dataset:
         What it was asked for as, or what was found instead.
     train, test
         What is trained on and tested on; ``test`` may be empty.
+    note
+        What someone should be told who trains on it.
     rest
         What is neither, since only a part is trained on.
     """
@@ -101,6 +103,7 @@ class Dataset:
     name: str
     train: Samples
     test: Samples
+    note: str = ""
     rest: Samples | None = None
 
     def split(self, name: str) -> Samples:

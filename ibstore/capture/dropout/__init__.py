@@ -11,7 +11,7 @@
 >>> loss.backward()
 """
 
-from ibstore.capture.dropout.information import Lagrangian, Transmitted, transmitting
+from ibstore.capture.dropout.information import Lagrangian, Transmitted, normal_codes, transmitting
 from ibstore.capture.dropout.layers import (
     CAP,
     BinaryDropout,
@@ -20,6 +20,7 @@ from ibstore.capture.dropout.layers import (
     InformationDropout,
     LogNormalDropout,
     Noisy,
+    check_seeds,
     drawing,
 )
 from ibstore.capture.dropout.priors import LogNormal, LogUniform, Prior, StandardNormal
@@ -39,7 +40,9 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "Transmitted",
+    "check_seeds",
     "drawing",
     "is_itself_with_noise",
+    "normal_codes",
     "transmitting",
 ]

@@ -62,6 +62,7 @@ def total_correlation(mean: Tensor, deviation: Tensor) -> Tensor:
     >>> total_correlation(same, torch.ones(2, 2))
     tensor(0.1438)
     """
-    centred = mean - mean.mean(0)
-    covariance = centred.T @ centred / len(mean) + torch.diag((deviation**2).mean(0))
-    return (covariance.diagonal().log().sum() - torch.logdet(covariance)) / 2
+    location = mean.double()  # in float32 the determinant of many units that say the same is no longer above 0
+    centred = location - location.mean(0)
+    covariance = centred.T @ centred / len(mean) + torch.diag((deviation.double() ** 2).mean(0))
+    return ((covariance.diagonal().log().sum() - torch.logdet(covariance)) / 2).to(mean.dtype)

@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from typing import Final
+from zlib import crc32
 
+import numpy as np
 import torch
 from torch import nn
 
-from ibstore.capture.position import first_sample
+from ibstore.capture.arguments import is_count
+from ibstore.capture.running import samples_now
+from ibstore.errors import UsageError
 
 DRAWS: Final = 4
+
+_MOST: Final = 2**63 - 1
 
 Tensor = torch.Tensor
 
@@ -16,9 +22,9 @@ Tensor = torch.Tensor
 class Draws(nn.Module):
     """Draws of z given x, of which a recorder records any: layers ``<path>.z[0]``, ``<path>.z[1]``, ….
 
-    Draw m of a batch has random numbers of its own: they hang on ``seed``, m and the position of the batch's first
-    sample in the probe set. So they are the same at every epoch, and other ones for other samples; they are drawn on
-    the CPU, whatever the device. torch's own random numbers are not touched.
+    Each sample has random numbers of its own in each draw: they hang on ``seed``, on m, on the split and on the
+    sample's id alone. So they are the same at every epoch, in batches of any size, in any part of a probe set and on
+    any device: they are drawn on the CPU. torch's own random numbers are not touched.
 
     Parameters
     ----------
@@ -26,11 +32,18 @@ class Draws(nn.Module):
         Two layers of one network have two seeds, or their noise would be the same.
     count
         How many draws.
+
+    Raises
+    ------
+    UsageError
+        When ``seed`` is no integer from 0.
     """
 
     def __init__(self, seed: int, count: int = DRAWS) -> None:
         super().__init__()
-        self.seed, self.count = seed, count
+        if not is_count(seed) or seed > _MOST:
+            raise UsageError(f"seed is {seed!r}; give each stochastic layer an integer from 0 of its own")
+        self.seed, self.count = int(seed), count
 
     @property
     def wanted(self) -> bool:
@@ -42,17 +55,18 @@ class Draws(nn.Module):
         return tuple(noise(self.normal(draw, f)) for draw in range(self.count))
 
     def normal(self, draw: int, f: Tensor) -> Tensor:
-        """Standard normal numbers of a draw, of the shape and type of ``f``."""
-        generator = torch.Generator().manual_seed(_mixed([self.seed, draw, first_sample()]))
-        return torch.randn(f.shape, generator=generator).to(f)
+        """Standard normal numbers of a draw, of the shape and type of ``f``, (sample, …).
+
+        Philox counts: where it begins to count for a sample is the draw and the sample's id, so that no two overlap.
+        """
+        samples = samples_now(len(f))
+        key = np.array([self.seed, crc32(samples.split.encode())], np.uint64)
+        found = np.empty(f.shape, np.float32)
+        for row, number in zip(found.reshape(len(f), -1), samples.ids.astype(np.uint64), strict=True):
+            counter = np.array([0, 0, draw, number], np.uint64)
+            np.random.Generator(np.random.Philox(counter=counter, key=key)).standard_normal(out=row, dtype=np.float32)
+        return torch.from_numpy(found).to(f)
 
     def extra_repr(self) -> str:
         """Seed and count."""
         return f"seed={self.seed}, count={self.count}"
-
-
-def _mixed(words: list[int]) -> int:
-    """One seed of several numbers; numpy mixes them."""
-    from numpy.random import SeedSequence
-
-    return int(SeedSequence(words).generate_state(1)[0])

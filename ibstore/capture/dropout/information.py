@@ -8,6 +8,7 @@ that: β = 0 and γ > 0 is the loss of independent components, β = 0 and γ = 0
 Sources: Achille & Soatto 2018 (arXiv:1611.01353), equations 5 to 8, and their code for the division by N_train.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from math import isfinite
 import torch
 from torch import nn
 
+from ibstore.capture.arguments import is_count
 from ibstore.capture.dropout import divergences
 from ibstore.capture.dropout.priors import Prior
 from ibstore.errors import UsageError
@@ -55,6 +57,8 @@ class Transmitted:
 def transmitting(network: nn.Module) -> Iterator[dict[str, Transmitted]]:
     """Hear what stochastic layers tell while the context lasts, by their paths, in the order in which they speak.
 
+    A layer that is called several times in a pass tells as often: ``path:0``, ``path:1``, …, as a recorder calls it.
+
     >>> from ibstore.capture.dropout import CAP, InformationDropout, LogUniform
     >>> network = nn.Sequential(InformationDropout(nn.ReLU(), nn.Identity(), LogUniform(CAP), seed=1))
     >>> with transmitting(network) as heard:
@@ -63,20 +67,34 @@ def transmitting(network: nn.Module) -> Iterator[dict[str, Transmitted]]:
     {'0': torch.Size([5])}
     """
     heard: dict[str, Transmitted] = {}
+    calls: Counter[str] = Counter()
 
     def hear(path: str, prior: Prior, inputs: tuple[Tensor, Tensor], kl: Tensor) -> None:
-        heard[path] = Transmitted(prior.location(inputs[0]), inputs[1], kl)
+        if calls[path] == 1:  # only now it is known that its first call has a number
+            before = {f"{path}:0" if name == path else name: told for name, told in heard.items()}
+            heard.clear()
+            heard.update(before)
+        name = f"{path}:{calls[path]}" if calls[path] else path
+        heard[name] = Transmitted(prior.location(inputs[0]), inputs[1], kl)
+        calls[path] += 1
 
-    handles = [
-        module.register_forward_hook(partial(hear, path.rpartition(".")[0]))
-        for path, module in network.named_modules()
-        if isinstance(module, Prior)
-    ]
+    handles = [prior.register_forward_hook(partial(hear, path)) for path, prior in _priors(network)]
     try:
         yield heard
     finally:
         for handle in handles:
             handle.remove()
+
+
+def normal_codes(network: nn.Module) -> list[str]:
+    """Paths of stochastic layers whose z itself is normal given x; that of others is log-normal."""
+    return [path for path, prior in _priors(network) if prior.is_of_z]
+
+
+def _priors(network: nn.Module) -> list[tuple[str, Prior]]:
+    """Priors by the paths of their layers."""
+    modules = network.named_modules()
+    return [(path.rpartition(".")[0], module) for path, module in modules if isinstance(module, Prior)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +113,7 @@ class Lagrangian:
     Raises
     ------
     UsageError
-        When a weight is not a number from 0.
+        When a weight is not a number from 0, or ``samples`` no integer from 1.
     """
 
     beta_kl: float = 0.0
@@ -105,12 +123,23 @@ class Lagrangian:
     def __post_init__(self) -> None:
         for name in ("beta_kl", "gamma_tc"):
             weight = getattr(self, name)
-            if not (weight >= 0 and isfinite(weight)):
-                raise UsageError(f"{name} is {weight}; give a number from 0, such as 0.1")
+            if not (isinstance(weight, int | float) and weight >= 0 and isfinite(weight)):
+                raise UsageError(f"{name} is {weight!r}; give a number from 0, such as 0.1")
+        if not is_count(self.samples) or self.samples < 1:
+            raise UsageError(f"samples is {self.samples!r}; give how many samples are trained on, 1 or more")
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it adds anything."""
+        return bool(self.beta_kl or self.gamma_tc)
+
+    def __str__(self) -> str:
+        weights = {"beta_kl": self.beta_kl, "gamma_tc": self.gamma_tc}
+        return ", ".join(f"{name}={weight:g}" for name, weight in weights.items() if weight)
 
     def __call__(self, heard: dict[str, Transmitted]) -> Tensor | float:
         """What is added, from what `transmitting` has heard."""
-        if not heard or not (self.beta_kl or self.gamma_tc):
+        if not heard or not self.weighs:
             return 0.0
         *_, last = heard.values()
         cost: Tensor | float = 0.0

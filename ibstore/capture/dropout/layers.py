@@ -21,13 +21,10 @@ import torch
 from torch import nn
 
 from ibstore.capture.dropout.draws import Draws
-from ibstore.capture.dropout.priors import Prior, StandardNormal
-from ibstore.errors import UsageError
+from ibstore.capture.dropout.priors import LOWEST, LogUniform, Prior, StandardNormal, positive
+from ibstore.errors import CaptureError, UsageError
 
 Tensor = torch.Tensor
-
-LOWEST: Final = 0.001
-"""The smallest α."""
 
 CAP: Final = 0.7 + LOWEST
 """The largest α."""
@@ -70,6 +67,19 @@ class Noisy(nn.Module):
         return f
 
 
+def check_seeds(network: nn.Module) -> None:
+    """Raise `CaptureError` when two stochastic layers of a network would have the same noise."""
+    found: dict[int, str] = {}
+    for path, layer in network.named_modules():
+        if isinstance(layer, Noisy):
+            other = found.setdefault(layer.z.seed, path)
+            if other != path:
+                raise CaptureError(
+                    f"stochastic layers {other!r} and {path!r} have the same seed {layer.z.seed}, and so the same "
+                    "noise; give each one of its own"
+                )
+
+
 @contextmanager
 def drawing(network: nn.Module, draw: int = 0) -> Iterator[None]:
     """Give stochastic layers the noise of one of their draws while the context lasts, whatever their mode.
@@ -106,7 +116,7 @@ class GaussianDropout(Noisy):
 
     def __init__(self, f: nn.Module, seed: int, alpha: float = 1.0) -> None:
         super().__init__(f, seed)
-        self.alpha = _positive(alpha)
+        self.alpha = positive(alpha)
 
     def noise(self, x: Tensor, f: Tensor) -> Noise:  # noqa: ARG002
         """Of a normal number e: f (1 + α e)."""
@@ -118,7 +128,7 @@ class LogNormalDropout(Noisy):
 
     def __init__(self, f: nn.Module, seed: int, alpha: float = 0.7) -> None:
         super().__init__(f, seed)
-        self.alpha = _positive(alpha)
+        self.alpha = positive(alpha)
 
     def noise(self, x: Tensor, f: Tensor) -> Noise:  # noqa: ARG002
         """Of a normal number e: f exp(α e)."""
@@ -144,12 +154,14 @@ class InformationDropout(Noisy):
 
     def __init__(self, f: nn.Module, head: nn.Module, prior: Prior, seed: int, cap: float = CAP) -> None:
         super().__init__(f, seed)
+        if isinstance(prior, LogUniform) and prior.cap != cap:
+            raise UsageError(f"α is capped at {cap}, and the prior's is {prior.cap}; give both the same cap")
         self.alpha = nn.Sequential(head, Capped(cap))
         self.kl = prior
 
     def noise(self, x: Tensor, f: Tensor) -> Noise:
         """Of a normal number e: f exp(α e). The divergence is told."""
-        alpha = self.alpha(x)
+        alpha = _one_a_unit(self.alpha(x), f)
         self.kl(f, alpha)
         return lambda normal: f * (alpha * normal).exp()
 
@@ -174,7 +186,7 @@ class GaussianBottleneck(Noisy):
 
     def noise(self, x: Tensor, f: Tensor) -> Noise:
         """Of a normal number e: μ + σ e. The divergence is told."""
-        alpha = self.alpha(x)
+        alpha = _one_a_unit(self.alpha(x), f)
         self.kl(f, alpha)
         return lambda normal: f + alpha * normal
 
@@ -184,7 +196,7 @@ class Capped(nn.Module):
 
     def __init__(self, cap: float = CAP) -> None:
         super().__init__()
-        self.cap = _positive(cap)
+        self.cap = positive(cap)
 
     def forward(self, x: Tensor) -> Tensor:
         """Between 0.001 and the cap."""
@@ -203,7 +215,11 @@ class Exp(nn.Module):
         return x.exp()
 
 
-def _positive(alpha: float) -> float:
-    if not alpha > LOWEST:
-        raise UsageError(f"α is {alpha}; give a number above {LOWEST}")
+def _one_a_unit(alpha: Tensor, f: Tensor) -> Tensor:
+    """α as it is, where each unit of f(x) has one: a broadcast one would pay for fewer units than it makes noisy."""
+    if alpha.shape != f.shape:
+        raise CaptureError(
+            f"the layer's head puts out {tuple(alpha.shape)} where f puts out {tuple(f.shape)}; let it put out one α "
+            "a unit"
+        )
     return alpha

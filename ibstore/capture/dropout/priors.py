@@ -3,33 +3,56 @@
 They are modules so that a recorder can record them (``<path>.kl``) and a loss can hear them.
 """
 
+from math import inf
 from typing import Final
 
 import torch
 from torch import nn
 
 from ibstore.capture.dropout import divergences
+from ibstore.errors import UsageError
 
 Tensor = torch.Tensor
+
+LOWEST: Final = 0.001
+"""The smallest α."""
 
 SMALLEST: Final = 1e-4
 """What softplus is taken for where it is less: its logarithm is needed."""
 
 
+def positive(alpha: float) -> float:
+    """An α, or the largest, that can be meant.
+
+    Raises
+    ------
+    UsageError
+        When it is not.
+    """
+    if not (isinstance(alpha, int | float) and LOWEST < alpha < inf):
+        raise UsageError(f"α is {alpha!r}; give a number above {LOWEST}")
+    return float(alpha)
+
+
 class Prior(nn.Module):
-    """From f(x) and α(x), (sample, …), to the divergence of p(z|x) from the prior, in nats, of each unit."""
+    """From f(x) and α(x), (sample, …), to the divergence of p(z|x) from the prior, in nats, of each unit.
+
+    ``is_of_z`` says of which variable the layer makes a normal one: of z itself, or of log z.
+    """
+
+    is_of_z = False
 
     def location(self, f: Tensor) -> Tensor:
-        """Mean of the normal variable that the layer is a map of: log z, or z itself."""
+        """Mean of that normal variable."""
         return f.clamp(min=SMALLEST).log()
 
 
 class LogUniform(Prior):
-    """Log-uniform with a point mass at 0: the prior of ReLU units."""
+    """Log-uniform with a point mass at 0: the prior of ReLU units. Its cap is that of the layer's α."""
 
     def __init__(self, cap: float) -> None:
         super().__init__()
-        self.cap = cap
+        self.cap = positive(cap)
 
     def forward(self, f: Tensor, alpha: Tensor) -> Tensor:  # noqa: ARG002  (where f is makes no difference)
         """−log(α / cap)."""
@@ -55,6 +78,8 @@ class LogNormal(Prior):
 
 class StandardNormal(Prior):
     """N(0, 1) for each unit: the prior of a variational autoencoder."""
+
+    is_of_z = True
 
     def location(self, f: Tensor) -> Tensor:
         """What it is given."""

@@ -16,13 +16,13 @@ _WEIGHTS: Final = {"beta_kl": 1.0, "gamma_tc": 0.0}
 
 _CIFAR: Final = Recipe(
     name="info-dropout-cifar",
-    description="an all-convolutional softplus network on CIFAR-10",
+    description="an all-convolutional softplus network on whitened CIFAR-10",
     source=_DROPOUT,
     model=bottlenecks.cifar,
     options={"dropout": "information", "activation": "softplus", "width": 1.0},
     weights=_WEIGHTS | {"beta_kl": 3.0},
     layers=bottlenecks.recorded,
-    dataset="cifar10",
+    dataset="cifar10-zca",
     epochs=200,
     batch_size=100,
     lr=0.05,

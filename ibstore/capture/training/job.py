@@ -1,6 +1,7 @@
 """What the runs of one training share, and what is made from it for each of them."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ from torch import nn
 from ibstore.capture.arguments import Probe
 from ibstore.capture.datasets import Dataset, Samples
 from ibstore.capture.dropout import Lagrangian
+from ibstore.capture.forward import random_state_kept
 from ibstore.capture.provenance import Provenance
 from ibstore.capture.recipes import Recipe
 from ibstore.capture.stopping import InformationStopping
@@ -91,6 +93,28 @@ class Job:
         networks = Many(models, [self._order(seed) for seed in seeds], self.optimizer)
         networks.module.check(torch.from_numpy(self.data.train.x[: self.settings.batch_size]).to(self.device))
         return networks
+
+    def check_last_batch(self, model: nn.Module) -> None:
+        """Return when a network can be trained on a last batch of one sample, if there is one.
+
+        Batch normalization cannot where a sample has one value a unit.
+
+        Raises
+        ------
+        UsageError
+            When it cannot: before anything is recorded.
+        """
+        if self._order(self.settings.seed).smallest > 1:
+            return
+        one = torch.from_numpy(self.data.train.x[:1]).to(self.device)
+        try:
+            with random_state_kept(model), torch.no_grad():
+                deepcopy(model).train()(one)
+        except ValueError as error:
+            raise UsageError(
+                f"{len(self.data.train):,} samples in batches of {self.settings.batch_size} leave a last one of one "
+                f"sample, on which the network cannot be trained ({error}); give another --batch-size"
+            ) from error
 
     def optimizer(self, parameters: Any) -> torch.optim.Optimizer:
         """Optimizer of parameters."""

@@ -37,6 +37,11 @@ class Order:
         """Batches in an epoch."""
         return 1 if self._random_batches else -(-self._samples // self._batch)
 
+    @property
+    def smallest(self) -> int:
+        """Samples in the last batch of an epoch."""
+        return self._batch if self._random_batches else self._samples % self._batch or self._batch
+
     def draw(self) -> torch.Tensor:
         """Rows of the next batch, (batch,) int64."""
         if not len(self._permutation):

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ibstore.capture.dropout import Prior
 from ibstore.capture.recorder import Recorder
 from ibstore.capture.stopping import InformationStopping
 from ibstore.capture.training.gradients import GradientsSeen
@@ -83,6 +84,7 @@ class Runs:
         """Train networks, one a name, all from the same capture point on, and record each as a run."""
         begun, last = self.begun(next(iter(names.values()))), max(job.points().values())
         complete = begun.stopped or begun.epoch == last
+        job.check_last_batch(networks.plain(0))
         seen = GradientsSeen(job, networks)
         trainer = Trainer(networks, job.objective, job.data.train, job.device, seen.add, job.lagrangian)
         shared = {"training": trainer, **seen.kept}
@@ -95,6 +97,7 @@ class Runs:
                 _tell_complete(job, members)
             else:
                 _tell_too_few_looks(job, members[0].stopping)
+                _tell_idle_weights(job, networks.plain(0))
                 Session(job, networks, trainer, seen, members).run()
             for member in members:
                 member.recorder.complete()
@@ -147,6 +150,13 @@ def _tell_too_few_looks(job: Job, stopping: InformationStopping | None) -> None:
         rule = ", ".join(f"{name}={stopping.told[name]}" for name in ("every", "patience"))
         detail = f"--stop-information cannot stop a training of {epochs} epochs before its end: it looks by {rule}"
         job.emit(Event("notice", detail=detail))
+
+
+def _tell_idle_weights(job: Job, network: nn.Module) -> None:
+    """Say so where the loss weighs what no layer tells."""
+    lagrangian = job.lagrangian
+    if lagrangian is not None and lagrangian.weighs and not any(isinstance(each, Prior) for each in network.modules()):
+        job.emit(Event("notice", detail=f"{lagrangian} weighs nothing: no layer of this network tells a divergence"))
 
 
 def _tell_complete(job: Job, members: list[Member]) -> None:

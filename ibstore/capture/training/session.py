@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import fsum
+from math import fsum, isfinite
 
 from torch import nn
 
@@ -29,6 +29,12 @@ class Member:
     recorder: Recorder
     stopping: InformationStopping | None
     history: list[Metrics] = field(default_factory=list)
+
+    @property
+    def has_just_diverged(self) -> bool:
+        """Whether the last loss is no finite number, and the one before it was."""
+        losses = [metrics["train"].get("loss", 0.0) for metrics in self.history[-2:]]
+        return bool(losses) and not isfinite(losses[-1]) and all(map(isfinite, losses[:-1]))
 
 
 class Session:
@@ -108,11 +114,15 @@ class Session:
             if stopped:
                 metrics["train"] = {**metrics.get("train", {}), STOPPED: 1.0}
             member.history.append(member.recorder.record(self._job.point(step), step, dynamics=dynamics, **metrics))
+        if member.has_just_diverged:
+            loss, rate = member.history[-1]["train"]["loss"], self._job.settings.lr
+            detail = f"run {member.name!r} has diverged: its loss is {loss}; a --lr below {rate} may keep it"
+            self._job.emit(Event("notice", detail=detail))
 
     def _measured(self, network: nn.Module, split: str) -> dict[str, float]:
         job = self._job
         batch = job.settings.recording.probe_batch
-        return measured(network, job.objective, self._unrecorded[split], batch, job.device)
+        return measured(network, job.objective, split, self._unrecorded[split], batch, job.device)
 
     def _tell(self, step: int, due: Sequence[Member]) -> None:
         """Say how far it is, with the mean loss and accuracy of those that were recorded."""

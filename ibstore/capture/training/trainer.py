@@ -13,6 +13,7 @@ from ibstore.capture.dropout.statistics import settled
 from ibstore.capture.forward import ProbePass, batches, evaluating
 from ibstore.capture.inputs import Inputs
 from ibstore.capture.metrics import Means
+from ibstore.capture.running import Named
 from ibstore.capture.training.networks import Networks
 from ibstore.capture.training.objectives import Objective
 
@@ -89,11 +90,11 @@ class Trainer:
 
 
 def measured(
-    network: nn.Module, objective: Objective, samples: Samples, batch: int, device: torch.device
+    network: nn.Module, objective: Objective, split: str, samples: Samples, batch: int, device: torch.device
 ) -> dict[str, float]:
-    """Mean loss and accuracy of a network over samples, in eval mode."""
-    means, labels = Means(), torch.from_numpy(samples.y)
-    one = ProbePass(network, Inputs.of(samples.x), batch, device, labels, objective.measure)
+    """Mean loss and accuracy of a network over the samples of a split, in eval mode."""
+    means, labels, named = Means(), torch.from_numpy(samples.y), Named(split, samples.sample)
+    one = ProbePass(network, Inputs.of(samples.x), batch, device, labels, objective.measure, named)
     with evaluating(network):
         for spoken in one.spoken([], one.batches()):
             means.add(spoken.measured, spoken.samples)

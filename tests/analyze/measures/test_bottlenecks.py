@@ -221,9 +221,12 @@ def test_layers_without_places_have_no_maps(store, x):
 def test_maps_are_drawn_a_row_a_sample_and_a_column_a_layer(store):
     study, _ = pictures(store)
     figure = plots.maps(study.ask(VALUES).measure("maps(count=3)"))
-    assert len(figure.axes) == 3 * 3
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["x", "0.alpha", "0.kl"]
-    assert all(axis.images[0].get_array().shape == (3, 5) for axis in figure.axes)
+    shown, bars = figure.axes[:9], figure.axes[9:]
+    assert [axis.get_title() for axis in shown[:3]] == ["x", "0.alpha", "0.kl"]
+    assert all(axis.images[0].get_array().shape == (3, 5) for axis in shown)
+    for column, bar in enumerate(bars):  # one scale for all samples of a layer
+        values = [axis.images[0].get_array() for axis in shown[column::3]]
+        assert bar.get_xlim() == pytest.approx((np.min(values), np.max(values)))
 
 
 # ---- logarithms
