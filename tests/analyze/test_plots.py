@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from ibstore.analyze import Study, plots
-from ibstore.analyze.plots.style import STYLE
+from ibstore.analyze.plots.style import STYLE, legend_below, side_by_side, style
 from ibstore.errors import UsageError, WriteError
 
 from .stores import make_store, numbered
@@ -266,3 +266,14 @@ def test_outcomes_are_drawn_against_the_number_of_most_values():
         "dropout –": [[1, 11.5], [2, 12.5], [4, 14.5]],
     }
     assert sum(len(dots.get_offsets()) for dots in axis.collections) == len(runs)
+
+
+def test_a_legend_of_long_names_stays_within_its_picture():
+    with style():
+        figure, ((axis, _),) = side_by_side(["one"])
+        for number in range(7):
+            axis.plot([0, 1], [0, number], label=f"information dropout, width 0.25, seed {number}")
+        legend_below(figure)
+        FigureCanvasAgg(figure).draw()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width

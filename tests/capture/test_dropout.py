@@ -13,6 +13,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from ibstore.capture import bottlenecks
+from ibstore.capture.arguments import Probe
 from ibstore.capture.dropout import (
     CAP,
     BinaryDropout,
@@ -30,7 +31,7 @@ from ibstore.capture.dropout import (
 )
 from ibstore.capture.dropout.statistics import settled
 from ibstore.capture.recorder import Recorder
-from ibstore.errors import UsageError
+from ibstore.errors import CaptureError, UsageError
 from ibstore.store import Store
 
 from .networks import hook_count, recorded
@@ -172,6 +173,13 @@ def test_there_is_no_noise_when_it_is_used(make, x):
         (lambda: GaussianDropout(nn.Identity(), 1, alpha=0.0), r"α is 0.0; give a number above 0.001"),
         (lambda: Lagrangian(beta_kl=-1.0), r"beta_kl is -1.0; give a number from 0"),
         (lambda: Lagrangian(gamma_tc=math.nan), r"gamma_tc is nan; give a number from 0"),
+        (lambda: GaussianDropout(nn.Identity(), 1, alpha=math.inf), r"α is inf; give a number above 0.001"),
+        (lambda: LogUniform(0.0), r"α is 0.0; give a number above 0.001"),
+        (lambda: InformationDropout(nn.ReLU(), nn.Identity(), LogUniform(0.5), 1), r"capped at 0.701, and the prior's"),
+        (lambda: BinaryDropout(nn.Identity(), -1), r"seed is -1; give each stochastic layer an integer from 0"),
+        (lambda: BinaryDropout(nn.Identity(), "a"), r"seed is 'a'; give each"),
+        (lambda: Lagrangian(beta_kl="a"), r"beta_kl is 'a'; give a number from 0"),
+        (lambda: Lagrangian(samples=0), r"samples is 0; give how many samples"),
         (lambda: bottlenecks.mnist(dropout="some"), r"dropout is 'some'; give one of information, binary"),
         (lambda: bottlenecks.cifar(activation="tanh"), r"activation is 'tanh'; give one of relu, softplus"),
         (lambda: bottlenecks.cluttered(width=0.0), r"width is 0.0; give a factor"),
@@ -182,6 +190,25 @@ def test_there_is_no_noise_when_it_is_used(make, x):
 def test_what_cannot_be_meant_is_refused(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: InformationDropout(nn.Linear(4, 3), nn.Linear(4, 1), LogNormal(), 1),
+        lambda: GaussianBottleneck(nn.Linear(4, 3), nn.Linear(4, 1), 1),
+    ],
+)
+def test_a_unit_has_an_alpha_of_its_own(make, x):
+    with pytest.raises(CaptureError, match=r"head puts out \(12, 1\) where f puts out \(12, 3\); let it put out one"):
+        make()(x)
+
+
+def test_layers_of_one_network_have_other_seeds(store, x):
+    network = nn.Sequential(relu_layer(4), relu_layer(4))
+    with pytest.raises(CaptureError, match="stochastic layers '0' and '1' have the same seed 1, and so the same noise"):
+        Recorder(store, network, x=x)
+    assert not store.exists()
 
 
 # ---- what is paid
@@ -221,6 +248,34 @@ def test_total_correlation_is_a_term_of_its_own(x):
     assert Lagrangian(beta_kl=0, gamma_tc=2.0, samples=10)(heard).item() == pytest.approx(expected.item() / 5)
     both = Lagrangian(beta_kl=3.0, gamma_tc=2.0, samples=10)(heard).item()
     assert both == pytest.approx((3 * heard[""].nats.mean() + 2 * expected).item() / 10, rel=1e-5)
+
+
+def test_total_correlation_of_many_units_that_say_the_same_is_a_number():
+    """In float32 their covariance would be singular."""
+    torch.manual_seed(0)
+    mean = torch.randn(50, 1).repeat(1, 200).requires_grad_()
+    deviation = torch.full((50, 200), 1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = divergences.total_correlation(mean, deviation)
+    found.backward()
+    values = mean.detach().double().numpy()
+    covariance = np.cov(values, rowvar=False, bias=True) + np.eye(200) * 1e-6
+    expected = (np.log(np.diag(covariance)).sum() - np.linalg.slogdet(covariance)[1]) / 2
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+    assert found.dtype == torch.float32
+    assert torch.isfinite(mean.grad).all()
+
+
+def test_a_layer_that_is_called_twice_tells_and_pays_twice(x):
+    torch.manual_seed(0)
+    layer, other = relu_layer(units=4), relu_layer(units=4, seed=2)
+    network = nn.Sequential(layer, other, layer)
+    with transmitting(network) as heard:
+        network(x)
+    assert list(heard) == ["0:0", "1", "0:1"]
+    assert not torch.equal(heard["0:0"].kl, heard["0:1"].kl)
+    paid = Lagrangian(beta_kl=1.0)(heard)
+    assert paid.item() == pytest.approx(sum(told.nats.mean().item() for told in heard.values()), rel=1e-6)
 
 
 def test_of_pictures_the_channels_are_correlated_at_all_places_alike():
@@ -332,6 +387,22 @@ def test_draws_are_the_same_at_every_epoch_and_leave_torchs_random_numbers_alone
     np.testing.assert_array_equal(recorded(store, "0.z[0]", 0), recorded(store, "0.z[0]", 1))
 
 
+def test_noise_of_a_sample_hangs_on_its_id_and_split_alone(store, x):
+    """Not on the batch, nor on its place in the probe set."""
+    torch.manual_seed(0)
+    network, ids = nn.Sequential(softplus_layer()), np.arange(100, 112)
+    chosen = [7, 2, 9]
+    record(store, network, x, 0, layers=["0.z[0]"], run="all", sample=ids, batch=5)
+    record(store, network, x[chosen], 0, layers=["0.z[0]"], run="some", sample=ids[chosen], batch=2)
+    every, some = (recorded(store, "0.z[0]", 0, run) for run in ("all", "some"))
+    np.testing.assert_allclose(some, every[chosen], rtol=1e-5)
+    same = {split: Probe(torch.ones(5, 4)) for split in ("train", "test")}
+    with Recorder(store, network, layers=["0.z[0]"], probes=same, run="both") as recorder:
+        recorder.record(0)
+    draws = np.concatenate([recorded(store, "0.z[0]", 0, "both", split) for split in same])
+    assert len(np.unique(draws, axis=0)) == 10
+
+
 def test_layers_with_other_seeds_have_other_noise(store, x):
     torch.manual_seed(0)
     same = softplus_layer()
@@ -341,6 +412,21 @@ def test_layers_with_other_seeds_have_other_noise(store, x):
     record(store, network, x, 0, layers=["0.z[0]"], run="one")
     record(store, nn.Sequential(other), x, 0, layers=["0.z[0]"], run="other")
     assert not np.array_equal(recorded(store, "0.z[0]", 0, "one"), recorded(store, "0.z[0]", 0, "other"))
+
+
+def test_a_layer_that_is_called_twice_is_recorded_by_its_calls(store, x):
+    torch.manual_seed(0)
+    layer = relu_layer(units=4)
+    layers = ["0.z:0[0]", "0.z:1[0]", "0.kl:1"]
+    (metrics,) = record(store, nn.Sequential(layer, layer), x, 0, layers=layers)
+    assert metrics["train"].keys() == {"kl_0:0", "kl_0:1"}
+    assert metrics["train"]["kl_0:1"] == pytest.approx(recorded(store, "0.kl:1", 0).sum(1).mean(), rel=1e-5)
+
+
+def test_which_codes_are_normal_stands_in_the_manifest(store, x):
+    network = nn.Sequential(softplus_layer(units=4), GaussianBottleneck(nn.Linear(4, 2), nn.Linear(4, 2), seed=2))
+    record(store, network, x, 0, layers=["1.f"])
+    assert Store.open(store).run("run0").manifest.settings["normal_codes"] == ["1"]
 
 
 def test_nothing_is_drawn_where_nobody_asks(store, x, monkeypatch):

@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from scipy.special import ndtr, sph_harm_y
 
 from ibstore.capture import _torchvision
-from ibstore.capture.datasets import blackbox, dataset_names, load_dataset, twelve_bits
+from ibstore.capture.datasets import blackbox, dataset_names, load_dataset, pictures, twelve_bits
 from ibstore.capture.datasets.samples import Dataset, Samples, untested
 from ibstore.errors import DatasetError, UsageError
 
@@ -331,6 +331,20 @@ def test_cifar_that_is_not_whole_is_refused(cifar, name, change):
     assert message.startswith(f"CIFAR-10 is neither readable in {folder} nor to be downloaded (")
     assert "no network here" in message
     assert "put its folder cifar-10-batches-py at DIR and give --data-dir DIR, or take --dataset" in message
+
+
+def test_whitened_pictures_have_no_correlations(cifar):
+    folder, _ = cifar
+    plain, found = (load_dataset(name, folder.parent) for name in ("cifar10", "cifar10-zca"))
+    np.testing.assert_array_equal(found.train.sample, plain.train.sample)
+    known = plain.train.x.reshape(10, -1).astype(np.float64)
+    deviations, axes = np.linalg.svd(known - known.mean(0), full_matrices=False)[1:]
+    scales = 1 / np.sqrt(deviations**2 / 10 + pictures.FLOOR)
+    for part in ("train", "test"):
+        centred = getattr(plain, part).x.reshape(-1, 3072) - known.mean(0)
+        within = centred @ axes.T
+        expected = (within * scales) @ axes + (centred - within @ axes) / np.sqrt(pictures.FLOOR)
+        np.testing.assert_allclose(getattr(found, part).x.reshape(-1, 3072), expected, atol=2e-3)
 
 
 def test_cifar_without_a_folder_is_refused():

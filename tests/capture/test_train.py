@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from collections import OrderedDict
 
 import numpy as np
@@ -195,6 +196,41 @@ def test_a_run_that_exists_is_refused_before_training_and_replaced_by_force(stor
 def test_settings_out_of_range_are_refused_by_option(given, message):
     with pytest.raises(UsageError, match=message):
         settings(**given)
+
+
+def told(name, store, **given):
+    notices = []
+    train(name, store, settings=TrainSettings.of(recipe(name), device="cpu", threads=1, **given), emit=notices.append)
+    return [event.detail for event in notices if event.is_notice]
+
+
+def test_a_training_that_diverges_is_told_once(store):
+    found = told("mnist-cnn", store, epochs=3, limit=40, batch_size=20, lr=1e30, optimizer="SGD")
+    (one,) = [detail for detail in found if "has diverged" in detail]
+    assert re.fullmatch(
+        r"run 'mnist-cnn-seed0' has diverged: its loss is (nan|inf); a --lr below 1e\+30 .*", one
+    )
+
+
+@pytest.mark.parametrize(("dropout", "idle"), [("information", False), ("binary", True)])
+def test_weights_of_what_no_layer_tells_are_told(store, dropout, idle):
+    options = {"dropout": dropout, "width": 0.1, "beta_kl": 0.5}
+    found = told("info-dropout-mnist", store, epochs=0, limit=10, probe=5, options=options)
+    assert ("beta_kl=0.5 weighs nothing: no layer of this network tells a divergence" in found) == idle
+
+
+def test_a_stand_in_for_pictures_is_told(store):
+    found = told("info-dropout-occluded", store, epochs=0, limit=4, probe=2, options={"width": 0.05})
+    assert any("digits in colour stand in for the pictures" in detail for detail in found)
+
+
+@pytest.mark.parametrize(("limit", "batch"), [(11, 10), (1, 10)])
+def test_a_last_batch_of_one_that_cannot_be_normalized_is_refused_before_anything_is_written(store, limit, batch):
+    options = {"activation": "softplus", "width": 0.1}
+    message = rf"{limit} samples in batches of {batch} leave a last one of one sample, on which the network cannot be"
+    with pytest.raises(UsageError, match=message):
+        told("info-dropout-mnist", store, epochs=1, limit=limit, batch_size=batch, options=options)
+    assert not store.exists()
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta"])

@@ -114,9 +114,41 @@ def test_pictures_are_drawn(ibstore: Command, lab: str, kind: str, tmp_path: Pat
     assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
+def test_total_correlation_is_drawn_against_beta(ibstore: Command, lab: str, tmp_path: Path) -> None:
+    chosen = ("--layer", "drop3.f", "--waist", "logs: *=log | quantile(bins=2)", "--epoch", "1")
+    rows = asked(ibstore, "measure", lab, "correlation", *chosen)
+    assert {(row["run"], row["beta_kl"], row["gamma_tc"]) for row in rows} == {
+        (RUNS[0], 0.0, 0.0),
+        (RUNS[1], 10.0, 0.0),
+    }
+    done = ibstore("plot", lab, "correlation", *chosen, "-o", tmp_path / "a.png")
+    assert (done.code, done.out) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("measure", "transmitted", "--waist", "thesis-6.2"), "--waist means nothing to transmitted; leave it out"),
+        (("measure", "outcomes", "--layer", "out"), "--layer means nothing to outcomes"),
+        (("measure", "outcomes", "--unit", "nats"), "--unit means nothing to outcomes"),
+        (("measure", "maps(count=2)", "--channels", "mean"), "--channels means nothing to maps"),
+        (("plot", "transmitted", "-o", "a.png", "--beta", "2"), "--beta means nothing to transmitted"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    ibstore: Command, lab: str, arguments: tuple[str, ...], message: str
+) -> None:
+    command, what, *rest = arguments
+    done = ibstore(command, lab, what, *rest)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (("--width", "0.5", "--set", "width=1"), "an option of the recipe is said twice"),
+        (("--width", "0"), "width is 0.0; give a factor above 0"),
         (("--set", "beta_kl=-1"), "beta_kl is -1.0; give a number from 0"),
         (("--set", "dropout=some"), "dropout is 'some'; give one of information"),
         (
@@ -139,7 +171,7 @@ def test_what_cannot_be_trained_is_a_sentence(
 
 def test_a_sweep_is_a_run_a_value(ibstore: Command, tmp_path: Path) -> None:
     store = tmp_path / "a.zarr"
-    short = ("--epochs", 0, "--limit", 20, "--set", "width=0.1", "--probe", 5)
+    short = ("--epochs", 0, "--limit", 20, "--width", 0.1, "--probe", 5)
     done = ibstore("capture", "info-dropout-mnist", "--store", store, *short, "--sweep", "beta_kl=0,10")
     assert done.code == 0
     assert Store.open(store).run_names() == RUNS

@@ -11,6 +11,7 @@ from ibstore.analyze.measures import probe as probing
 from ibstore.analyze.reduce import REDUCTIONS
 from ibstore.capture.arguments import Probe
 from ibstore.capture.dropout import GaussianBottleneck, InformationDropout, LogNormal, divergences
+from ibstore.capture.provenance import Provenance
 from ibstore.capture.recorder import Recorder
 from ibstore.errors import UsageError, ValuesError, WaistError
 
@@ -78,6 +79,67 @@ def test_transmitted_is_divergence_and_total_correlation(store, x, kind):
     assert row["tc"] == pytest.approx(divergences.total_correlation(location, alpha).item())
     assert row["tc_per_unit"] == pytest.approx(row["tc"] / 3)
     assert (row["loss"], row["accuracy"], row["error"], row["beta_kl"]) == (1.5, 0.75, 0.25, None)
+
+
+def test_means_above_zero_are_no_logarithms(store, x):
+    """A store says which codes are normal."""
+    layer = GaussianBottleneck(nn.Sequential(nn.Linear(4, 3), nn.Softplus()), nn.Linear(4, 3), 1)
+    record(store, layer, x)
+    study = Study(store)
+    row = study.ask(VALUES).measure("transmitted", unit="nats").row(0, named=True)
+    f, alpha = (torch.from_numpy(_stored(study, name)).double() for name in WHAT[:2])
+    assert f.min() > 0
+    assert row["tc"] == pytest.approx(divergences.total_correlation(f, alpha).item())
+
+
+def twice(store, x, **options):
+    """A layer that is called twice, and one that is called once."""
+    torch.manual_seed(0)
+    layer = InformationDropout(nn.Sequential(nn.Linear(4, 4), nn.Softplus()), nn.Linear(4, 4), LogNormal(), 1)
+    other = InformationDropout(nn.Sequential(nn.Linear(4, 2), nn.Softplus()), nn.Linear(4, 2), LogNormal(), 2)
+    layers = ["0.f:1", "0.alpha:1", "0.z:0[0]", "0.z:1[0]", "2.kl"]
+    with Recorder(store, nn.Sequential(layer, layer, other), x=x, layers=layers, **options) as recorder:
+        recorder.record(0)
+
+
+def test_of_a_layer_that_is_called_twice_each_call_is_told(store, x):
+    twice(store, x)
+    study = Study(store)
+    rows = {row["layer"]: row for row in study.ask(VALUES).measure("transmitted", unit="nats").iter_rows(named=True)}
+    assert list(rows) == ["0:0", "0:1", "2"]
+    assert [row["tc"] is None for row in rows.values()] == [True, False, True]
+    told = dict(study.analyze("logs: *=log | width(1.0)", unit="nats").select("layer", "mean_kl").iter_rows())
+    for call in (0, 1):
+        assert told[f"0.z:{call}[0]"] == pytest.approx(rows[f"0:{call}"]["mean_kl"])
+
+
+def test_layers_are_asked_for_by_a_part_of_them(store, x):
+    twice(store, x)
+    study = Study(store)
+    found = study.ask(VALUES, layers=["0.z:0[0]", "2.kl"]).measure("transmitted")
+    assert found["layer"].to_list() == ["0:0", "2"]
+    record(store, nn.Linear(4, 2), x, run="plain", layers=["0"])
+    with pytest.raises(UsageError, match=r"no run has noted what stochastic layers transmit; .* ask of others than 0$"):
+        study.ask(VALUES, runs=["plain"], layers="0").measure("transmitted")
+
+
+def test_of_values_that_are_not_finite_there_is_no_total_correlation(store, x):
+    layer = softplus()
+    nn.init.constant_(layer.f[0].bias, torch.nan)
+    record(store, layer, x)
+    assert Study(store).ask(VALUES).measure("transmitted")["tc"].is_null().all()
+
+
+def test_settings_in_which_runs_differ_are_columns_and_colours(store, x):
+    for width, beta in ((1, 0.0), (1, 1.0), (2, 0.0), (2, 1.0)):
+        options = {"width": width, "beta_kl": beta, "dropout": "information"}
+        provenance = Provenance(settings={"options": options})
+        record(store, softplus(), x, run=f"a-{width}-{beta}", provenance=provenance)
+    table = Study(store).ask(VALUES).measure("transmitted")
+    assert table["width"].to_list() == [1, 1, 2, 2]
+    assert "dropout" not in table.columns
+    figure = plots.transmitted(table)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0 width 1", "0 width 2"]
 
 
 def test_of_layers_that_were_not_recorded_there_is_no_total_correlation(store, x):
@@ -169,6 +231,20 @@ def test_what_cannot_be_read_is_refused(store, target, options, message):
         asked.probe(target, **options)
 
 
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_too_few_samples_to_read_in_are_refused(store, count):
+    with pytest.raises(UsageError, match=f"has {count} samples?, too few to read a target in; record 10 or more"):
+        labelled(store, torch.zeros(count, 3), np.zeros(count, int)).probe()
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_of_a_single_class_there_is_nothing_to_read(store, hidden):
+    values = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    (row,) = labelled(store, values, np.full(30, 4)).probe(hidden=hidden).iter_rows(named=True)
+    assert (row["accuracy"], row["h_target"], row["information"], row["classes"]) == (1.0, 0.0, 0.0, 1)
+    assert row["cross_entropy"] == pytest.approx(0, abs=1e-12)
+
+
 def test_layers_with_nan_are_refused(store):
     values, y = noisy_bits(60, 0.1)
     values[3] = torch.nan
@@ -227,6 +303,17 @@ def test_maps_are_drawn_a_row_a_sample_and_a_column_a_layer(store):
     for column, bar in enumerate(bars):  # one scale for all samples of a layer
         values = [axis.images[0].get_array() for axis in shown[column::3]]
         assert bar.get_xlim() == pytest.approx((np.min(values), np.max(values)))
+
+
+def test_pictures_of_several_runs_share_a_layers_scale(store):
+    study, x = pictures(store)
+    layer = InformationDropout(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Softplus()), nn.Conv2d(1, 2, 1), LogNormal(), 1)
+    nn.init.constant_(layer.f[0].bias, 5.0)
+    record(store, layer, x, run="run1-beta3", layers=["0.kl"])
+    figure = plots.maps(study.ask(VALUES, layers="0.kl").measure("maps(count=1)"))
+    first = figure.axes[:4]
+    assert [axis.get_title() for axis in first] == ["run0\nx", "run0\n0.kl", "run1-beta3\nx", "run1-beta3\n0.kl"]
+    assert first[1].images[0].get_clim() == first[3].images[0].get_clim()
 
 
 # ---- logarithms
