@@ -31,6 +31,9 @@ class Format(StrEnum):
 BYTES: Final = "_bytes"
 """How columns of sizes end; for the eye they have a unit."""
 
+LONGEST: Final = 1e12
+"""From where on a number for the eye has an exponent."""
+
 SUFFIXES: Final = {
     ".csv": Format.CSV,
     ".json": Format.JSON,
@@ -201,4 +204,6 @@ def _cell(value: object) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < LONGEST else f"{value:.4g}"  # not 300 digits
+    return str(value)

@@ -207,9 +207,7 @@ def told(name, store, **given):
 def test_a_training_that_diverges_is_told_once(store):
     found = told("mnist-cnn", store, epochs=3, limit=40, batch_size=20, lr=1e30, optimizer="SGD")
     (one,) = [detail for detail in found if "has diverged" in detail]
-    assert re.fullmatch(
-        r"run 'mnist-cnn-seed0' has diverged: its loss is (nan|inf); a --lr below 1e\+30 .*", one
-    )
+    assert re.fullmatch(r"run 'mnist-cnn-seed0' has diverged: its loss is (nan|inf); a --lr below 1e\+30 .*", one)
 
 
 @pytest.mark.parametrize(("dropout", "idle"), [("information", False), ("binary", True)])

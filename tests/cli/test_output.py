@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ibstore.cli.output import write
+from ibstore.cli.output import Format, write
 
 WORDS = st.text(st.sampled_from("abc 日本–é"), max_size=8)
 
@@ -34,6 +34,11 @@ def test_cells_stand_where_rich_puts_them(rows: list[tuple[str, int, str]]) -> N
         patched.setattr("sys.stdout", told := io.StringIO())
         write(frame, None, None)
     assert told.getvalue() == laid_out(frame)
+
+
+def test_large_numbers_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    write(pl.DataFrame({"value": [1e300, 0.25, -1e12, 999_999_999_999.5, float("inf")]}), Format.TABLE, None)
+    assert capsys.readouterr().out.split()[2:] == ["1e+300", "0.2500", "-1e+12", "999999999999.5000", "inf"]
 
 
 def test_a_cell_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:

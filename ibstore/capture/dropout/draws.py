@@ -60,11 +60,13 @@ class Draws(nn.Module):
         Philox counts: where it begins to count for a sample is the draw and the sample's id, so that no two overlap.
         """
         samples = samples_now(len(f))
-        key = np.array([self.seed, crc32(samples.split.encode())], np.uint64)
+        philox = np.random.Philox(key=np.array([self.seed, crc32(samples.split.encode())], np.uint64))
+        generator, fresh = np.random.Generator(philox), philox.state
         found = np.empty(f.shape, np.float32)
         for row, number in zip(found.reshape(len(f), -1), samples.ids.astype(np.uint64), strict=True):
-            counter = np.array([0, 0, draw, number], np.uint64)
-            np.random.Generator(np.random.Philox(counter=counter, key=key)).standard_normal(out=row, dtype=np.float32)
+            fresh["state"]["counter"] = np.array([0, 0, draw, number], np.uint64)
+            philox.state = fresh
+            generator.standard_normal(out=row, dtype=np.float32)
         return torch.from_numpy(found).to(f)
 
     def extra_repr(self) -> str:
