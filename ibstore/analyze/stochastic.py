@@ -21,7 +21,7 @@ METRIC: Final = "kl_"
 WEIGHTS: Final = ("beta_kl", "gamma_tc")
 """Options of a recipe that say what the loss pays for the layers."""
 
-_PART: Final = re.compile(r"(?P<layer>.+)\.(?P<part>f|alpha|kl|z)(?P<call>:\d+)?(?:\[\d+\])?")
+_PART: Final = re.compile(r"(?P<layer>.+)\.(?P<part>f|alpha|kl|z)(?P<call>:\d+)?(?:\[-?\d+\])?")
 """Layers as they are recorded: ``drop3.f``, ``drop3.z[0]``, or of one that is called twice ``drop3.z:1[0]``."""
 
 

@@ -15,7 +15,7 @@ from ibstore.capture.arguments import check_model
 from ibstore.capture.dropout import drawing, is_itself_with_noise, transmitting
 from ibstore.capture.inputs import Inputs
 from ibstore.capture.metrics import Measure
-from ibstore.capture.running import Named, running
+from ibstore.capture.running import Named, looking, running
 from ibstore.capture.specs import LayerSpec
 from ibstore.capture.transfer import Transfer, Wait, one_behind
 from ibstore.capture.unwrap import as_written, check_watchable, unwrapped
@@ -127,11 +127,13 @@ class ProbePass:
         transfer = Transfer()
         with hooks.copying(self.model, layers, transfer.copy) as copies, transmitting(self.model) as heard:
             output = self.run(rows)
-        means = {**self._measured(output, rows), **{f"kl_{path}": told.nats.mean() for path, told in heard.items()}}
+        samples = rows.stop - rows.start
+        told = {f"kl_{path}": each.nats.sum() / samples for path, each in heard.items()}
+        means = _with(self._measured(output, rows), told)
         if with_noise:
-            means |= self._measured_with_noise(rows)
+            means = _with(means, self._measured_with_noise(rows))
         measured = {name: transfer.copied(mean) for name, mean in means.items()}
-        return Spoken(rows.stop - rows.start, copies, measured, transfer.sent())
+        return Spoken(samples, copies, measured, transfer.sent())
 
     def _measured(self, output: Any, rows: slice) -> Mapping[str, torch.Tensor | float]:
         if self.measure is None or self.y is None:
@@ -146,6 +148,16 @@ class ProbePass:
         with drawing(self.model):
             measured = self._measured(self.run(rows), rows)
         return {f"noisy_{name}": mean for name, mean in measured.items()}
+
+
+def _with(
+    means: Mapping[str, torch.Tensor | float], own: Mapping[str, torch.Tensor | float]
+) -> dict[str, torch.Tensor | float]:
+    """What a user's own measure gives, and what stochastic layers say."""
+    taken = [name for name in own if name in means]
+    if taken:
+        raise CaptureError(f"measure gives {taken[0]!r}, which stochastic layers say themselves; rename it")
+    return {**means, **own}
 
 
 def activations(
@@ -214,6 +226,7 @@ def evaluating(model: nn.Module, autocast: torch.dtype | None = None) -> Iterato
         entered.enter_context(random_state_kept(model))
         # no_grad, not inference_mode: what a network caches in its forward pass must stay fit for training
         entered.enter_context(torch.no_grad())
+        entered.enter_context(looking())
         entered.enter_context(as_written(model))
         own = device_of(model).type
         for kind in {own, "cpu"}:

@@ -3,10 +3,11 @@
 A pass over a probe set says so (`ibstore.capture.forward`); elsewhere nobody does.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,28 +33,67 @@ class Named:
         return Named(self.split, self.ids[rows])
 
 
-_now: ContextVar[Named | None] = ContextVar("now", default=None)
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """One forward pass: of which samples, and how often each module, by its identity, was called in it so far."""
+
+    samples: Named
+    calls: Counter[int] = field(default_factory=Counter)
 
 
-def samples_now(count: int) -> Named:
-    """Samples of the batch that is run: ``count`` of them, called 0, 1, 2, … where nobody has said which.
+_now: ContextVar[Pass | None] = ContextVar("now", default=None)
+_looks: ContextVar[int] = ContextVar("looks", default=0)
 
-    The same where a network has made something else than a row a sample of them.
+
+def samples_now(rows: int) -> tuple[Named, NDArray[np.int64]]:
+    """Sample of each of so many rows, and the row's number among those of its sample.
+
+    A network that has folded another dimension into the batch has several rows a sample, one after another. Where
+    nobody has said which samples are run, rows are samples called 0, 1, 2, ….
     """
     now = _now.get()
-    return now if now is not None and len(now.ids) == count else Named("", np.arange(count))
+    samples = None if now is None else now.samples
+    if samples is None or not len(samples.ids) or rows % len(samples.ids):
+        return Named("", np.arange(rows)), np.zeros(rows, np.int64)
+    each = rows // len(samples.ids)
+    return Named(samples.split, samples.ids.repeat(each)), np.tile(np.arange(each), len(samples.ids))
+
+
+def call_now(module: object) -> int:
+    """How often a module was called in this pass before; 0 where nobody has said that there is one."""
+    now = _now.get()
+    if now is None:
+        return 0
+    now.calls[id(module)] += 1
+    return now.calls[id(module)] - 1
 
 
 @contextmanager
 def running(samples: Named) -> Iterator[None]:
-    """Say that these are run while the context lasts.
+    """Say that these are run, in one forward pass, while the context lasts.
 
     >>> with running(Named("train", np.array([7, 3]))):
-    ...     samples_now(2).ids.tolist()
-    [7, 3]
+    ...     named, number = samples_now(4)
+    >>> named.ids.tolist(), number.tolist()
+    ([7, 7, 3, 3], [0, 1, 0, 1])
     """
-    token = _now.set(samples)
+    token = _now.set(Pass(samples))
     try:
         yield
     finally:
         _now.reset(token)
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """Say that passes are not those of whoever began to listen before, while the context lasts."""
+    token = _looks.set(_looks.get() + 1)
+    try:
+        yield
+    finally:
+        _looks.reset(token)
+
+
+def looks() -> int:
+    """How many such contexts there are."""
+    return _looks.get()

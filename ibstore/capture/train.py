@@ -14,14 +14,14 @@ import torch
 
 from ibstore.capture.datasets import load_dataset
 from ibstore.capture.recipes import Recipe, recipe
-from ibstore.capture.training.job import Job
+from ibstore.capture.training.job import Job, lagrangian_of
 from ibstore.capture.training.runs import MakeStopping, Runs, Trained
 from ibstore.capture.training.settings import TrainSettings
 from ibstore.devices import resolve_device
 from ibstore.errors import UsageError
 from ibstore.events import Emit, Event, ignore
 
-__all__ = ["MakeStopping", "TrainSettings", "Trained", "train", "train_replicas"]
+__all__ = ["MakeStopping", "TrainSettings", "Trained", "check_options", "train", "train_replicas"]
 
 
 def train(
@@ -125,6 +125,19 @@ def train_replicas(
                 emit(Event("notice", detail=f"{networks.slow}; --sweep seed=FIRST:LAST does that, with the same runs"))
             found |= {trained.run: trained for trained in runs.carry_out(job, networks, group)}
         return [found[name] for name in names.values()]
+
+
+def check_options(recipe: Recipe, settings: TrainSettings) -> None:
+    """Return when a network can be made of a recipe's options; torch's random numbers stay as they are.
+
+    Raises
+    ------
+    UsageError
+        When it cannot.
+    """
+    lagrangian_of(recipe, settings)
+    with torch.random.fork_rng([]):
+        recipe.make(settings.options)
 
 
 @contextmanager

@@ -16,6 +16,10 @@ from ibstore.errors import UsageError
 from ibstore.store.format.layout import counted, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ibstore.capture.recipes import Recipe
+    from ibstore.capture.train import TrainSettings
     from ibstore.events import Emit
 
 NAME = "capture"
@@ -123,6 +127,7 @@ def _train(
         if many.replicas is not None:  # a tiny network has work for one thread, many at once have it for all
             settings = replace(settings, threads=given["threads"])
         trainings.append((settings, named(recipe.name if run is None else run, combination), "seed" in combination))
+    _check_all(recipe, [settings for settings, _, _ in trainings])
     names = []
     for settings, head, many_seeds in trainings:
         asked: dict[str, Any] = {"settings": settings, "stopping": stop.maker(), "emit": emit, **how}
@@ -135,6 +140,17 @@ def _train(
             own = head if run is not None and not many_seeds else f"{head}-seed{settings.seed}"
             names.append(train(recipe, store, run=own, **asked).run)
     return names
+
+
+def _check_all(recipe: "Recipe", settings: "Sequence[TrainSettings]") -> None:
+    """Return when each of several trainings can begin, and no two are the same: the last may be hours away."""
+    from ibstore.capture.train import check_options
+
+    for number, each in enumerate(settings):
+        if each in settings[:number]:
+            raise UsageError("two of the trainings that are swept are the same; give each value once")
+        if len(settings) > 1:
+            check_options(recipe, each)
 
 
 def _check_said_once(given: dict[str, Any], combination: dict[str, str]) -> None:

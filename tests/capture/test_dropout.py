@@ -25,6 +25,7 @@ from ibstore.capture.dropout import (
     LogNormalDropout,
     LogUniform,
     Prior,
+    StandardNormal,
     divergences,
     drawing,
     transmitting,
@@ -176,6 +177,10 @@ def test_there_is_no_noise_when_it_is_used(make, x):
         (lambda: GaussianDropout(nn.Identity(), 1, alpha=math.inf), r"α is inf; give a number above 0.001"),
         (lambda: LogUniform(0.0), r"α is 0.0; give a number above 0.001"),
         (lambda: InformationDropout(nn.ReLU(), nn.Identity(), LogUniform(0.5), 1), r"capped at 0.701, and the prior's"),
+        (lambda: InformationDropout(nn.ReLU(), nn.Identity(), StandardNormal(), 1), r"which is not of log z; give Log"),
+        (lambda: InformationDropout(nn.ReLU(), nn.Identity(), None, 1), r"prior is None, which is not of log z"),
+        (lambda: BinaryDropout(nn.Identity(), 1, share="a"), r"share of 'a' cannot be dropped"),
+        (lambda: drawing(nn.Identity(), -1).__enter__(), r"draw is -1; give its number from 0"),
         (lambda: BinaryDropout(nn.Identity(), -1), r"seed is -1; give each stochastic layer an integer from 0"),
         (lambda: BinaryDropout(nn.Identity(), "a"), r"seed is 'a'; give each"),
         (lambda: Lagrangian(beta_kl="a"), r"beta_kl is 'a'; give a number from 0"),
@@ -264,6 +269,75 @@ def test_total_correlation_of_many_units_that_say_the_same_is_a_number():
     assert found.item() == pytest.approx(expected, rel=1e-5)
     assert found.dtype == torch.float32
     assert torch.isfinite(mean.grad).all()
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert (
+        Lagrangian(beta_kl=np.float32(0.5)).beta_kl == GaussianDropout(nn.Identity(), 1, np.float32(0.5)).alpha == 0.5
+    )
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_to_pay_for_what_nobody_heard_is_an_error(x, backend):
+    """A compiled network does not hear who comes after its first call."""
+    network = nn.Sequential(relu_layer())
+    compiled = torch.compile(network, backend=backend)
+    compiled(x)
+    with transmitting(network) as heard:
+        compiled(x)
+    assert not heard
+    with pytest.raises(CaptureError, match=r"beta_kl=1 weighs what no layer has told; .* enter transmitting before"):
+        Lagrangian(beta_kl=1.0)(heard)
+    assert Lagrangian()(heard) == 0.0
+    torch.compiler.reset()
+
+
+def test_what_a_recorder_runs_is_not_heard(store, x):
+    network = nn.Sequential(relu_layer())
+    with Recorder(store, network, x=x, layers=["0.kl"]) as recorder, transmitting(network) as heard:
+        network(x[:5])
+        recorder.record(0)
+    assert [told.nats.shape for told in heard.values()] == [(5,)]
+
+
+class Folded(nn.Module):
+    """Makes three rows of each sample."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.noisy, self.out = softplus_layer(), nn.Linear(9, 2)
+
+    def forward(self, x):
+        return self.out(self.noisy(x.reshape(-1, 4)).reshape(len(x), 9))
+
+
+def test_rows_of_one_sample_are_told_and_paid_together(store):
+    x = torch.randn(10, 3, 4, generator=torch.Generator().manual_seed(0))
+    network = Folded()
+    with transmitting(network) as heard:
+        network(x)
+    expected = heard["noisy"].nats.sum().item() / 10
+    assert Lagrangian(beta_kl=1.0)(heard, batch=10).item() == pytest.approx(expected)
+    told = {"y": torch.zeros(10), "measure": lambda output, _: {"loss": output.mean()}, "layers": ["out"]}
+    found = [record(store, network, x, 0, batch=size, run=f"run{size}", **told)[0]["train"] for size in (3, 10)]
+    assert found[0]["kl_noisy"] == pytest.approx(expected, rel=1e-5)
+    assert found[0]["noisy_loss"] == pytest.approx(found[1]["noisy_loss"], rel=1e-5)
+    assert found[0]["noisy_loss"] != pytest.approx(found[0]["loss"], rel=1e-3)
+
+
+def test_a_single_unit_without_an_axis_is_one(x):
+    layer = InformationDropout(nn.Flatten(0), nn.Flatten(0), LogNormal(), 1)
+    with transmitting(layer) as heard:
+        layer(x[:, :1])
+    assert heard[""].nats.shape == (12,)
+    assert heard[""].total_correlation().item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_measure_does_not_take_a_layers_name(store, x):
+    told = {"y": torch.zeros(12), "measure": lambda output, _: {"kl_0": output.mean()}}
+    with pytest.raises(CaptureError, match="measure gives 'kl_0', which stochastic layers say themselves; rename it"):
+        record(store, nn.Sequential(relu_layer()), x, 0, layers=["0.kl"], **told)
 
 
 def test_a_layer_that_is_called_twice_tells_and_pays_twice(x):
@@ -416,9 +490,14 @@ def test_layers_with_other_seeds_have_other_noise(store, x):
 
 def test_a_layer_that_is_called_twice_is_recorded_by_its_calls(store, x):
     torch.manual_seed(0)
-    layer = relu_layer(units=4)
-    layers = ["0.z:0[0]", "0.z:1[0]", "0.kl:1"]
+    layer = softplus_layer(units=4)
+    layers = ["0.z:0[0]", "0.z:1[0]", "0.kl:1", *(f"0.{what}:{call}" for what in ("f", "alpha") for call in (0, 1))]
     (metrics,) = record(store, nn.Sequential(layer, layer), x, 0, layers=layers)
+    first, second = (
+        np.log(recorded(store, f"0.z:{call}[0]") / recorded(store, f"0.f:{call}")) / recorded(store, f"0.alpha:{call}")
+        for call in (0, 1)
+    )
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.5  # noise of its own
     assert metrics["train"].keys() == {"kl_0:0", "kl_0:1"}
     assert metrics["train"]["kl_0:1"] == pytest.approx(recorded(store, "0.kl:1", 0).sum(1).mean(), rel=1e-5)
 

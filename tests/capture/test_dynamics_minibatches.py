@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ibstore.capture.dropout import InformationDropout, Lagrangian, LogNormal, transmitting
 from ibstore.capture.dynamics import ParallelMinibatches, fixed_minibatches, minibatches
 from ibstore.capture.models import szt
 from ibstore.capture.state import State, restore
@@ -203,3 +204,19 @@ def test_what_cannot_be_stacked_is_refused_before_the_first_step(module):
     names = {"all": [name for name, _ in model.named_parameters()]}
     with pytest.raises(UsageError, match=r"cannot be trained on all minibatches in parallel.* leave parallel"):
         ParallelMinibatches(model, names, data(4, 4, features=(4,)), losses, OPTIMIZERS["SGD"])
+
+
+def test_fixed_minibatches_have_the_gradients_of_what_is_paid_too():
+    torch.manual_seed(0)
+    f, head = nn.Sequential(nn.Linear(4, 3), nn.Softplus()), nn.Linear(4, 3)
+    model = nn.Sequential(InformationDropout(f, head, LogNormal(), 1), nn.Linear(3, 2))
+    x, y = torch.randn(20, 4), torch.arange(20) % 2
+    lagrangian = Lagrangian(beta_kl=2.0, samples=20)
+    owners = {"head": list(head.parameters())}
+    found = fixed_minibatches(model, owners, [(x, y)], losses, lagrangian)["head"]
+    with transmitting(model.eval()) as heard:
+        model(x)
+    gradients = torch.autograd.grad(lagrangian(heard), owners["head"])  # α is without effect where there is no noise
+    expected = torch.cat([gradient.flatten() for gradient in gradients]).norm().item()
+    assert found["gradient_mean"] == pytest.approx(expected, rel=1e-5)
+    assert expected > 0

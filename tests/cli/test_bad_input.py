@@ -125,7 +125,11 @@ def test_label_that_is_no_integer(ibstore: Command, study: list[str], monkeypatc
         (["mnist-cnn", "--data-dir", "data"], USAGE, "has no files to look for in data; leave --data-dir out"),
         (["szt", "--sweep", "lr=0.1,0.2", "--lr", "0.3"], USAGE, "lr is swept, and said by an option of its own"),
         (["szt", "--hidden-layers", "1:3", "--set", "hidden_layers=2"], USAGE, "hidden_layers is swept, and said"),
-        (["szt", "--set", "activation=tanh", "--set", "activation=relu"], USAGE, "an option of the recipe is said twice"),
+        (
+            ["szt", "--set", "activation=tanh", "--set", "activation=relu"],
+            USAGE,
+            "an option of the recipe is said twice",
+        ),
         (["szt", "--stop-information", "szt-30", "--stop-rule", "tol=1, tol=2"], USAGE, "says tol twice"),
         (["szt", "--model", "a:b"], USAGE, "give --from-checkpoints GLOB with it"),
         (["mine.py"], USAGE, "write mine.py:NAME"),

@@ -169,6 +169,24 @@ def test_what_cannot_be_trained_is_a_sentence(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ("beta_kl=0,-1", "beta_kl is -1.0"),
+        ("dropout=information,some", "dropout is 'some'"),
+        ("beta_kl=0,0.0", "two of the trainings that are swept are the same; give each value once"),
+    ],
+)
+def test_a_sweep_is_refused_as_a_whole(ibstore: Command, tmp_path: Path, sweep: str, message: str) -> None:
+    store = tmp_path / "a.zarr"
+    done = ibstore(
+        "capture", "info-dropout-mnist", "--store", store, "--limit", "20", "--epochs", "0", "--sweep", sweep
+    )
+    assert done.code == 2
+    assert message in done.err
+    assert not store.exists()
+
+
 def test_a_sweep_is_a_run_a_value(ibstore: Command, tmp_path: Path) -> None:
     store = tmp_path / "a.zarr"
     short = ("--epochs", 0, "--limit", 20, "--width", 0.1, "--probe", 5)

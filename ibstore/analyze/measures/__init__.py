@@ -171,7 +171,7 @@ def maps(count: int = 6) -> Measure:
     """Where in a picture layers say something: values of the places of the first ``count`` samples."""
     from ibstore.analyze.measures import places
 
-    return lambda asked: places.maps(asked.whole.todo, asked.selection.epochs, count, asked.unit)
+    return lambda asked: places.maps(asked.whole, count, asked.unit)
 
 
 @measure

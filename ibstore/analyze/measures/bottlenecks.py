@@ -71,9 +71,9 @@ def _transmitted(run: Run, epochs: Sequence[int] | None) -> Iterator[dict[str, A
 def _correlated(run: Run, segment: Segment, split: str, layer: str, epoch: int) -> dict[str, float]:
     """Total correlation of a layer whose f and α were recorded, in bits, and that a unit.
 
-    The variable is N(log f, α²), or N(f, α²) where the run says so, or f is negative somewhere, as what a stochastic
-    layer multiplies is not. Its covariance is that of the means, and on the diagonal the mean of α²; of a layer with
-    places the channels are correlated, at all places alike. Nothing of what is not finite.
+    The variable is N(log f, α²), or N(f, α²) where the run says so. Its covariance is that of the means, and on the
+    diagonal the mean of α²; of a layer with places the channels are correlated, at all places alike. Nothing of what is
+    not finite.
     """
     parts = {part_of(each.name): each for each in run.manifest.layers}
     known = {name: parts[layer, name] for name in ("f", "alpha") if (layer, name) in parts}
@@ -82,7 +82,7 @@ def _correlated(run: Run, segment: Segment, split: str, layer: str, epoch: int) 
     f, alpha = (_values(run, segment, split, known[name], epoch) for name in ("f", "alpha"))
     if not (np.isfinite(f).all() and np.isfinite(alpha).all()):
         return {}
-    normal = layer in run.manifest.settings.get("normal_codes", ()) or f.min() < 0
+    normal = layer.partition(":")[0] in run.manifest.settings.get("normal_codes", ())
     location = f if normal else np.log(np.maximum(f, FLOOR))
     covariance = np.atleast_2d(np.cov(location, rowvar=False, bias=True)) + np.diag((alpha**2).mean(0))
     nats = (np.log(np.diag(covariance)).sum() - np.linalg.slogdet(covariance)[1]) / 2

@@ -9,7 +9,8 @@ from ibstore.analyze.binned import Binned, binned
 from ibstore.analyze.estimate.correlation import gaussian_total_correlation, total_correlation
 from ibstore.analyze.estimate.joint import QUANTITIES, counts_of, information_between
 from ibstore.analyze.keys import NAMES, Codes, Keyed, codes, names_of
-from ibstore.analyze.measures.tables import frame
+from ibstore.analyze.measures.settings import Differing
+from ibstore.analyze.measures.tables import KINDS, frame
 from ibstore.analyze.plan import Budget
 from ibstore.analyze.stochastic import WEIGHTS, trained_with
 from ibstore.analyze.tasks import Task
@@ -27,6 +28,9 @@ COPIES: Final = 4
 """Of values, and of their correlations, in float64 (measured)."""
 
 PAIR: Final = ("run", "split", "epoch", "waist", "layer", "channel", "edges", "other", "other_channel", "other_edges")
+
+CORRELATIONS: Final = ("discrete", "gaussian", "discrete_per_unit", "gaussian_per_unit")
+"""Total correlations of a table of them."""
 
 
 def diagram(keys: Iterable[Keyed], estimators: Sequence[str], unit: str = "bits") -> "pl.DataFrame":
@@ -97,14 +101,19 @@ def correlation(selection: "Selection", shrinkage: float = 0.0, unit: str = "bit
     """Total correlation of the units of each layer: a row a layer and epoch.
 
     Columns run, split, epoch, layer, channel, waist, edges, unit; seed, beta_kl and gamma_tc of the training, null
-    where it does not say; n, units; constant, how many units have one bin only; discrete, Σ H(Tᵢ) − H(T) of the bins by
-    the plug-in; gaussian, ½Σ log σᵢᵢ² − ½ log|Σ| of the reduced values, infinite where their correlations are singular,
-    null where values are not finite; both for each unit that varies.
+    where it does not say; a column a setting in which the runs differ beside these, under its name; n, units; constant,
+    how many units have one bin only; discrete, Σ H(Tᵢ) − H(T) of the bins by the plug-in; gaussian, ½Σ log σᵢᵢ² −
+    ½ log|Σ| of the reduced values, infinite where their correlations are singular, null where values are not finite;
+    both for each unit that varies.
     """
-    rows = [row for task in selection.todo for row in _correlations(selection, task, shrinkage)]
-    numbers = ("discrete", "gaussian", "discrete_per_unit", "gaussian_per_unit")
-    columns = (*NAMES, "unit", "seed", *WEIGHTS, "n", "units", "constant", *numbers)
-    return frame([{**row, "unit": unit} for row in rows], columns, numbers, unit)
+    first, last = (*NAMES, "unit", "seed", *WEIGHTS), ("n", "units", "constant", *CORRELATIONS)
+    differing = Differing.of(selection.runs.values(), (*first, *last), WEIGHTS)
+    rows = [
+        {**differing.by_run[task.run.name], **row, "unit": unit}
+        for task in selection.todo
+        for row in _correlations(selection, task, shrinkage)
+    ]
+    return frame(rows, (*first, *differing.kinds, *last), CORRELATIONS, unit, {**KINDS, **differing.kinds})
 
 
 def _correlations(selection: "Selection", task: Task, shrinkage: float) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Where in a picture layers say something: values of their places, sample by sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,8 @@ from ibstore.errors import UsageError
 if TYPE_CHECKING:
     import polars as pl
 
+    from ibstore.analyze.selection import Selection
+
 INPUT: Final = "x"
 COLUMNS: Final = ("run", "split", "epoch", "layer", "unit", "sample", "row", "column", "value")
 DIVERGENCES: Final = ".kl"
@@ -25,28 +27,31 @@ PLACES: Final = 3
 """Axes of a layer with channels and places."""
 
 
-def maps(todo: Sequence[Task], epochs: Sequence[int] | None, count: int, unit: str = "bits") -> "pl.DataFrame":
+def maps(selection: "Selection", count: int, unit: str = "bits") -> "pl.DataFrame":
     """Values of layers and of the input at each place, for the first ``count`` samples: a row a place.
 
     Columns run, split, epoch, layer (``x``: the input, at every epoch), unit, sample (its id), row, column, value: of
     divergences (``….kl``) the sum over channels in the unit, of other layers and of the input the mean over channels.
-    Layers without rows and columns are left out.
+    Layers without rows and columns are left out, unless they are asked for by name.
 
     Raises
     ------
     UsageError
-        When no layer has places, or ``count`` is no number from 1.
+        When no layer has places, or one that is asked for has none, or ``count`` is no number from 1.
     """
     if count < 1:
         raise UsageError(f"count is {count}; give the number of samples, 1 or more")
     rows: list[dict[str, Any]] = []
     seen = set()
-    for task in todo:
+    flat = [task.layer.name for task in selection.todo if len(task.layer.shape) != PLACES]
+    if flat and selection.layers is not None:
+        raise UsageError(f"layer {flat[0]!r} has no channels and places; choose others with --layer")
+    for task in selection.todo:
         if len(task.layer.shape) != PLACES or (key := (task.split.name, task.layer.name, task.segment.key)) in seen:
             continue
         seen.add(key)
         for epoch in task.segment.record.epochs:
-            if epochs is None or epoch in epochs:
+            if selection.epochs is None or epoch in selection.epochs:
                 rows += _of_input(task, epoch, count, seen)
                 rows += _of_layer(task, epoch, count, UNITS[unit] / NATS_PER_BIT)
     if not rows:

@@ -3,14 +3,19 @@
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze.measures.trainings import FIRST, LAST
-from ibstore.analyze.plots.style import colour_of, dots_and_means, legend_below, side_by_side, style
+from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of, side_by_side, style
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
-PANELS: Final = {"loss": "loss", "error": "error", "kl": "mean KL [nats]", "loss_and_kl": "loss with noise + KL [nats]"}
+PANELS: Final = {
+    "loss": "loss",
+    "error": "error",
+    "kl": "mean KL [nats]",
+    "loss_and_kl": "loss with noise\n+ KL [nats]",
+}
 
 
 def outcomes(table: "pl.DataFrame") -> "Figure":
@@ -36,12 +41,13 @@ def outcomes(table: "pl.DataFrame") -> "Figure":
     own = table.filter(split=split).with_columns(label.alias("label")).sort(x)
     labels = own["label"].unique(maintain_order=True).to_list()
     panels = [name for name in PANELS if not own[name].is_null().all()]
+    looks = looks_of(labels)
     with style():
         figure, axes = side_by_side(panels)
         for axis, name in axes:
             for each in labels:
                 known = own.filter(label=each).drop_nulls([x, name])
-                dots_and_means(axis, known, x, name, colour_of(labels, each), each)
+                dots_and_means(axis, known, x, name, looks[each], each)
             axis.set(xlabel=x, ylabel=f"{PANELS[name]} ({split})")
         legend_below(figure)
     return figure

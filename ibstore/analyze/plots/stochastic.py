@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.bottlenecks import FIRST, LAST
-from ibstore.analyze.plots.style import COLOURS, colour_of, dots_and_means, legend_below, side_by_side, style
+from ibstore.analyze.measures.dependence import CORRELATIONS
+from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of, side_by_side, style
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,10 +22,11 @@ INPUT: Final = "x"
 TITLES: Final = {
     "mean_kl": "mean KL [{unit}]",
     "error": "error",
-    "tc_per_unit": "total correlation a unit [{unit}]",
-    "discrete_per_unit": "total correlation of bins a unit [{unit}]",
-    "gaussian_per_unit": "Gaussian total correlation a unit [{unit}]",
+    "tc_per_unit": "TC a unit [{unit}]",
+    "discrete_per_unit": "TC of bins a unit [{unit}]",
+    "gaussian_per_unit": "Gaussian TC a unit [{unit}]",
 }
+"""TC is the total correlation."""
 
 
 def transmitted(table: "pl.DataFrame") -> "Figure":
@@ -38,57 +40,57 @@ def transmitted(table: "pl.DataFrame") -> "Figure":
 
 
 def correlation(table: "pl.DataFrame") -> "Figure":
-    """Total correlation a unit against β, at each run's last epoch: of the bins, and by the Gaussian formula."""
-    others = [name for name in ("gamma_tc", "channel", "waist") if table[name].n_unique() > 1]
+    """Total correlation a unit against β, at each run's last epoch: of the bins, and by the Gaussian formula.
+
+    Runs that differ in other settings, too, and other waists and channels have colours of their own.
+    """
+    known = ("run", "split", "epoch", "layer", "edges", "unit", "seed", "beta_kl", "n", "units", "constant")
+    rest = [name for name in table.columns if name not in (*known, *CORRELATIONS)]
+    others = [name for name in rest if table[name].n_unique() > 1]
     return _against_beta(table, ("discrete_per_unit", "gaussian_per_unit"), others)
 
 
 def _against_beta(table: "pl.DataFrame", names: Sequence[str], others: Sequence[str]) -> "Figure":
-    """Columns against β, a panel each; a colour for a layer and each combination of what else runs differ in."""
+    """Columns against β, a panel each; a line for a layer and each combination of what else runs differ in."""
     import polars as pl
 
     if table["beta_kl"].is_null().all():
-        raise UsageError("no run says which beta_kl it was trained with; sweep it: --sweep beta_kl=0,0.1,1")
-    split = next(each for each in (*SPLITS, *table["split"]) if each in table["split"])
-    of_runs = [pl.format(f"{name} {{}}", pl.col(name).cast(pl.String).fill_null("–")) for name in others]
-    own = (
-        table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
-        .with_columns(pl.concat_str(pl.lit(""), *of_runs, separator=" ").str.strip_chars().alias("rest"))
-        .with_columns(pl.concat_str("layer", "rest", separator=" ").str.strip_chars().alias("label"))
-        .sort("beta_kl")
+        raise UsageError(
+            "no run says which beta_kl it was trained with; sweep it (--sweep beta_kl=0,0.1,1), or let a Recorder say "
+            "it: provenance=Provenance(settings={'options': {'beta_kl': 0.1}})"
+        )
+    last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
+    rest = [pl.format(f"{name} {{}}", pl.col(name).cast(pl.String).fill_null("–")) for name in others]
+    own = last.sort("beta_kl").with_columns(
+        pl.concat_str("layer", *rest, separator=" ").alias("label"),
+        pl.concat_str(pl.lit("error"), "split", *rest, separator=" ").alias("error_label"),
     )
-    labels = own["label"].unique(maintain_order=True).to_list()
-    panels = [name for name in names if not own[name].is_null().all()]
+    panels = {name: known for name in names if not (known := _known(own, name)).is_empty()}
+    if not panels:
+        raise UsageError("there is nothing to draw: no run knows any of it; record f and α of stochastic layers")
+    layers = own["label"].unique(maintain_order=True).to_list()
+    errors = panels["error"]["error_label"].unique(maintain_order=True).to_list() if "error" in panels else []
+    looks = looks_of([*layers, *errors])
     with style():
-        figure, axes = side_by_side(panels)
+        figure, axes = side_by_side(list(panels))
         for axis, name in axes:
-            if name == "error":
-                _errors(axis, own.filter(layer=own["layer"][0]))
-            else:
-                known = own.filter(split=split)
-                for label in labels:
-                    _curve(axis, known.filter(label=label), name, colour_of(labels, label), label)
-            _finish(axis, own, name)
+            known, label = panels[name], "error_label" if name == "error" else "label"
+            for each in known[label].unique(maintain_order=True):
+                dots_and_means(axis, known.filter(pl.col(label) == each), "beta_kl", name, looks[each], each)
+            _finish(axis, known, name)
         legend_below(figure)
     return figure
 
 
-def _errors(axis: "Axes", table: "pl.DataFrame") -> None:
-    """Errors of networks, not of layers: a line for each split and combination of settings."""
-    rests = table["rest"].unique(maintain_order=True).to_list()
-    lines = [(split, rest) for split in SPLITS for rest in rests]
-    for number, (split, rest) in enumerate(lines, start=4):  # after the colours that layers begin with
-        own = table.filter(split=split, rest=rest)
-        _curve(axis, own, "error", COLOURS[number % len(COLOURS)], f"{split} {rest}".strip())
-    axis.legend(fontsize="small")
-
-
-def _curve(axis: "Axes", table: "pl.DataFrame", name: str, colour: str, label: str) -> None:
+def _known(table: "pl.DataFrame", name: str) -> "pl.DataFrame":
+    """Rows of a panel: of errors those of networks, not of layers, and of both splits; else those of one split."""
     import polars as pl
 
     known = table.drop_nulls([name, "beta_kl"]).filter(pl.col(name).is_finite())
-    if not known.is_empty():
-        dots_and_means(axis, known, "beta_kl", name, colour, label)
+    if name == "error":
+        return known.filter(pl.col("split").is_in(SPLITS)).unique(["run", "split"], keep="first", maintain_order=True)
+    split = next((each for each in (*SPLITS, *known["split"]) if each in known["split"]), None)
+    return known.filter(split=split)
 
 
 def _finish(axis: "Axes", table: "pl.DataFrame", name: str) -> None:
@@ -100,7 +102,7 @@ def _finish(axis: "Axes", table: "pl.DataFrame", name: str) -> None:
         axis.set_xscale("symlog", linthresh=positive.min())
     axis.set_xlabel("β of the divergence")
     axis.set_ylabel(TITLES[name].format(unit=table["unit"][0]))
-    values = table.filter(pl.col(name).is_finite())[name].to_numpy()
+    values = table[name].to_numpy()
     if name == "mean_kl" and values.min() > 0:  # a late layer has a hundredth of what the first one has
         axis.set_yscale("log")
     else:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from ibstore.errors import UsageError
+
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
@@ -14,7 +16,8 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 
 LETTERS_AN_INCH: Final = 10
 HANDLE_LETTERS: Final = 6
-"""How much of a legend fits side by side, and what the line before each label takes of that."""
+LINE_INCHES: Final = 0.25
+"""How much of a legend fits side by side, what the line before each label takes of that, and how high a row is."""
 
 STYLE: Final[dict[Any, Any]] = {
     "font.size": 12,
@@ -31,9 +34,34 @@ STYLE: Final[dict[Any, Any]] = {
 }
 
 
+LINES: Final = ("-", "--", ":")
+"""What tells lines apart when the colours are used up."""
+
+MOST: Final = len(COLOURS) * len(LINES)
+
+
 def colour_of(names: list[str], name: str) -> str:
     """Colour of one of several names."""
     return COLOURS[names.index(name) % len(COLOURS)]
+
+
+def looks_of(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Colour and kind of line of each of several names.
+
+    Raises
+    ------
+    UsageError
+        When there are more than can be told apart.
+    """
+    if len(names) > MOST:
+        raise UsageError(
+            f"{len(names)} lines are more than the {MOST} that can be told apart; choose fewer runs with --run, or "
+            "layers with --layer"
+        )
+    return {
+        name: {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number // len(COLOURS)]}
+        for number, name in enumerate(names)
+    }
 
 
 @contextmanager
@@ -53,18 +81,23 @@ def side_by_side(names: Sequence[str]) -> "tuple[Figure, list[tuple[Axes, str]]]
     return figure, list(zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True))
 
 
-def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, colour: str, label: str) -> None:
+def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, looks: dict[str, Any], label: str) -> None:
     """A dot a row of a table that is in the order of ``x``, and a line through the means at each x."""
     import polars as pl
 
     means = table.group_by(x, maintain_order=True).agg(pl.col(y).mean())
-    axis.scatter(table[x], table[y], color=colour, s=14, alpha=0.5)
-    axis.plot(means[x], means[y], color=colour, linewidth=1.8, label=label)
+    axis.scatter(table[x], table[y], color=looks["color"], s=14, alpha=0.5)
+    axis.plot(means[x], means[y], linewidth=1.8, label=label, **looks)
 
 
 def legend_below(figure: "Figure") -> None:
-    """What the first axes name, below all of them, as many side by side as there is room for."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    """What axes name, each name once, below all of them, as many side by side as there is room for."""
+    named = {
+        label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    handles, labels = list(named.values()), list(named)
     letters = HANDLE_LETTERS + max(map(len, labels))
     room = int(figure.get_figwidth() * LETTERS_AN_INCH / letters)
-    figure.legend(handles, labels, loc="outside lower center", ncols=max(1, min(room, len(labels))))
+    columns = max(1, min(room, len(labels)))
+    figure.set_figheight(figure.get_figheight() + LINE_INCHES * (-(-len(labels) // columns) - 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)

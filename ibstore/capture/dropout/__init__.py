@@ -11,7 +11,7 @@
 >>> loss.backward()
 """
 
-from ibstore.capture.dropout.information import Lagrangian, Transmitted, normal_codes, transmitting
+from ibstore.capture.dropout.information import Lagrangian, Transmitted, listening, normal_codes, tells, transmitting
 from ibstore.capture.dropout.layers import (
     CAP,
     BinaryDropout,
@@ -43,6 +43,8 @@ __all__ = [
     "check_seeds",
     "drawing",
     "is_itself_with_noise",
+    "listening",
     "normal_codes",
+    "tells",
     "transmitting",
 ]

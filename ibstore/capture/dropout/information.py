@@ -10,10 +10,12 @@ Sources: Achille & Soatto 2018 (arXiv:1611.01353), equations 5 to 8, and their c
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +23,8 @@ from torch import nn
 from ibstore.capture.arguments import is_count
 from ibstore.capture.dropout import divergences
 from ibstore.capture.dropout.priors import Prior
-from ibstore.errors import UsageError
+from ibstore.capture.running import looks
+from ibstore.errors import CaptureError, UsageError
 
 Tensor = torch.Tensor
 
@@ -44,8 +47,8 @@ class Transmitted:
 
     @property
     def nats(self) -> Tensor:
-        """Divergence of each sample, summed over units, (sample,)."""
-        return self.kl.flatten(1).sum(1)
+        """Divergence of each row, summed over units, (sample,); of several rows a sample where a network makes them."""
+        return self.kl.reshape(len(self.kl), -1).sum(1)
 
     def total_correlation(self) -> Tensor:
         """TC of the units in nats; of pictures that of the channels, at all places alike."""
@@ -58,6 +61,7 @@ def transmitting(network: nn.Module) -> Iterator[dict[str, Transmitted]]:
     """Hear what stochastic layers tell while the context lasts, by their paths, in the order in which they speak.
 
     A layer that is called several times in a pass tells as often: ``path:0``, ``path:1``, …, as a recorder calls it.
+    What a recorder runs in the midst of that is not heard.
 
     >>> from ibstore.capture.dropout import CAP, InformationDropout, LogUniform
     >>> network = nn.Sequential(InformationDropout(nn.ReLU(), nn.Identity(), LogUniform(CAP), seed=1))
@@ -68,8 +72,11 @@ def transmitting(network: nn.Module) -> Iterator[dict[str, Transmitted]]:
     """
     heard: dict[str, Transmitted] = {}
     calls: Counter[str] = Counter()
+    own = looks()
 
     def hear(path: str, prior: Prior, inputs: tuple[Tensor, Tensor], kl: Tensor) -> None:
+        if looks() != own:
+            return
         if calls[path] == 1:  # only now it is known that its first call has a number
             before = {f"{path}:0" if name == path else name: told for name, told in heard.items()}
             heard.clear()
@@ -89,6 +96,11 @@ def transmitting(network: nn.Module) -> Iterator[dict[str, Transmitted]]:
 def normal_codes(network: nn.Module) -> list[str]:
     """Paths of stochastic layers whose z itself is normal given x; that of others is log-normal."""
     return [path for path, prior in _priors(network) if prior.is_of_z]
+
+
+def tells(network: nn.Module) -> bool:
+    """Whether any layer tells a divergence."""
+    return bool(_priors(network))
 
 
 def _priors(network: nn.Module) -> list[tuple[str, Prior]]:
@@ -122,8 +134,8 @@ class Lagrangian:
 
     def __post_init__(self) -> None:
         for name in ("beta_kl", "gamma_tc"):
-            weight = getattr(self, name)
-            if not (isinstance(weight, int | float) and weight >= 0 and isfinite(weight)):
+            weight: Any = getattr(self, name)
+            if not (isinstance(weight, Real) and float(weight) >= 0 and isfinite(weight)):
                 raise UsageError(f"{name} is {weight!r}; give a number from 0, such as 0.1")
         if not is_count(self.samples) or self.samples < 1:
             raise UsageError(f"samples is {self.samples!r}; give how many samples are trained on, 1 or more")
@@ -137,19 +149,37 @@ class Lagrangian:
         weights = {"beta_kl": self.beta_kl, "gamma_tc": self.gamma_tc}
         return ", ".join(f"{name}={weight:g}" for name, weight in weights.items() if weight)
 
-    def __call__(self, heard: dict[str, Transmitted]) -> Tensor | float:
-        """What is added, from what `transmitting` has heard."""
-        if not heard or not self.weighs:
+    def __call__(self, heard: dict[str, Transmitted], batch: int | None = None) -> Tensor | float:
+        """What is added, from what `transmitting` has heard of ``batch`` samples; None: each row is one.
+
+        Raises
+        ------
+        CaptureError
+            When there is something to pay and nothing was heard.
+        """
+        if not self.weighs:
             return 0.0
+        if not heard:
+            raise CaptureError(
+                f"{self} weighs what no layer has told; leave it out where none does (tells(network)), and of a "
+                "compiled network, which hears no one that comes later, enter transmitting before its first call"
+            )
         *_, last = heard.values()
         cost: Tensor | float = 0.0
         if self.beta_kl:
-            cost = self.beta_kl * torch.stack([told.nats.mean() for told in heard.values()]).sum()
+            rows = [told.nats for told in heard.values()]
+            cost = self.beta_kl * torch.stack([nats.sum() / (batch or len(nats)) for nats in rows]).sum()
         if self.gamma_tc:
             cost = cost + self.gamma_tc * last.total_correlation()
         return cost / self.samples
 
 
+def listening(network: nn.Module, lagrangian: Lagrangian | None) -> AbstractContextManager[dict[str, Transmitted]]:
+    """`transmitting` where there is a Lagrangian to pay; else nothing is heard."""
+    return nullcontext({}) if lagrangian is None else transmitting(network)
+
+
 def _by_channel(values: Tensor) -> Tensor:
     """Units of (sample, unit); of (sample, channel, …) each place of each sample as a sample of its channels."""
-    return values if values.ndim == 2 else values.transpose(0, 1).flatten(1).T  # noqa: PLR2004
+    rows = values.reshape(len(values), -1) if values.ndim < 2 else values  # noqa: PLR2004
+    return rows if rows.ndim == 2 else rows.transpose(0, 1).flatten(1).T  # noqa: PLR2004

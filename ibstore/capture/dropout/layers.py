@@ -20,8 +20,10 @@ from typing import Final
 import torch
 from torch import nn
 
+from ibstore.capture.arguments import is_count
 from ibstore.capture.dropout.draws import Draws
 from ibstore.capture.dropout.priors import LOWEST, LogUniform, Prior, StandardNormal, positive
+from ibstore.capture.running import call_now
 from ibstore.errors import CaptureError, UsageError
 
 Tensor = torch.Tensor
@@ -59,11 +61,11 @@ class Noisy(nn.Module):
         f: Tensor = self.f(x)
         noise = self.noise(x, f)
         if self.draw is not None:
-            return noise(self.z.normal(self.draw, f))
+            return noise(self.z.normal(self.draw, f, call_now(self)))
         if self.training:
             return noise(torch.randn_like(f))
         if self.z.wanted:
-            self.z(f, noise)
+            self.z(f, noise, call_now(self))
         return f
 
 
@@ -85,7 +87,14 @@ def drawing(network: nn.Module, draw: int = 0) -> Iterator[None]:
     """Give stochastic layers the noise of one of their draws while the context lasts, whatever their mode.
 
     In the first of them z is its ``z[draw]``; those after it hear what noise has made of it.
+
+    Raises
+    ------
+    UsageError
+        When ``draw`` is no integer from 0.
     """
+    if not is_count(draw):
+        raise UsageError(f"draw is {draw!r}; give its number from 0")
     layers = [module for module in network.modules() if isinstance(module, Noisy)]
     try:
         for layer in layers:
@@ -101,8 +110,8 @@ class BinaryDropout(Noisy):
 
     def __init__(self, f: nn.Module, seed: int, share: float = 0.5) -> None:
         super().__init__(f, seed)
-        if not 0 <= share < 1:
-            raise UsageError(f"a share of {share} cannot be dropped; give 0 or more, and less than 1")
+        if not (isinstance(share, int | float) and 0 <= share < 1):
+            raise UsageError(f"a share of {share!r} cannot be dropped; give 0 or more, and less than 1")
         self.share = share
         self._kept_below = NormalDist().inv_cdf(1 - share) if share else float("inf")
 
@@ -154,6 +163,8 @@ class InformationDropout(Noisy):
 
     def __init__(self, f: nn.Module, head: nn.Module, prior: Prior, seed: int, cap: float = CAP) -> None:
         super().__init__(f, seed)
+        if not isinstance(prior, Prior) or prior.is_of_z:
+            raise UsageError(f"prior is {prior!r}, which is not of log z; give LogNormal() or LogUniform(cap)")
         if isinstance(prior, LogUniform) and prior.cap != cap:
             raise UsageError(f"α is capped at {cap}, and the prior's is {prior.cap}; give both the same cap")
         self.alpha = nn.Sequential(head, Capped(cap))

@@ -4,7 +4,8 @@ They are modules so that a recorder can record them (``<path>.kl``) and a loss c
 """
 
 from math import inf
-from typing import Final
+from numbers import Real
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ SMALLEST: Final = 1e-4
 """What softplus is taken for where it is less: its logarithm is needed."""
 
 
-def positive(alpha: float) -> float:
+def positive(alpha: Any) -> float:
     """An α, or the largest, that can be meant.
 
     Raises
@@ -29,7 +30,7 @@ def positive(alpha: float) -> float:
     UsageError
         When it is not.
     """
-    if not (isinstance(alpha, int | float) and LOWEST < alpha < inf):
+    if not (isinstance(alpha, Real) and LOWEST < float(alpha) < inf):
         raise UsageError(f"α is {alpha!r}; give a number above {LOWEST}")
     return float(alpha)
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from ibstore.capture.dropout import Lagrangian, listening
 from ibstore.capture.dynamics.columns import Columns, Owners
 from ibstore.capture.dynamics.gradients import LayerQuantities, quantities, zero_moments
 from ibstore.capture.forward import evaluating
@@ -36,7 +37,13 @@ AT_ONCE: Final = 32
 """Networks that `ParallelMinibatches` holds activations and gradients of at one time."""
 
 
-def fixed_minibatches(model: nn.Module, owners: Owners, batches: Iterable[Batch], losses: Losses) -> LayerQuantities:
+def fixed_minibatches(
+    model: nn.Module,
+    owners: Owners,
+    batches: Iterable[Batch],
+    losses: Losses,
+    lagrangian: Lagrangian | None = None,
+) -> LayerQuantities:
     """Gradient statistics over minibatches at the network's present weights, by layer: variant ``fixed``.
 
     The network runs in eval mode, as when it is recorded: no dropout, and batch norm by its running statistics. Its
@@ -52,6 +59,8 @@ def fixed_minibatches(model: nn.Module, owners: Owners, batches: Iterable[Batch]
         Minibatches, on the network's device.
     losses
         Loss of each sample.
+    lagrangian
+        What the loss adds for stochastic layers, which are without noise here; None where there are none.
 
     Returns
     -------
@@ -63,8 +72,10 @@ def fixed_minibatches(model: nn.Module, owners: Owners, batches: Iterable[Batch]
     trained = [parameter for parameter in columns.parameters if parameter.requires_grad]
     with evaluating(model):
         for x, y in batches:
-            with torch.enable_grad():
-                found = torch.autograd.grad(losses(model(x), y).mean(), trained, allow_unused=True)
+            with torch.enable_grad(), listening(model, lagrangian) as heard:
+                loss = losses(model(x), y).mean()
+                loss = loss if lagrangian is None else loss + lagrangian(heard, len(x))
+                found = torch.autograd.grad(loss, trained, allow_unused=True)
             gradients = dict(zip(map(id, trained), found, strict=True))
             moments.add(columns.rows([gradients.get(id(parameter)) for parameter in columns.parameters]))
     return quantities(columns, moments)[0]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ibstore.capture.datasets.draws import generator
+from ibstore.capture.dropout import tells
 from ibstore.capture.dynamics import FIXED, PARALLEL, Dynamics, ParallelMinibatches, fixed_minibatches, owned_names
 from ibstore.capture.forward import ProbePass, batches
 from ibstore.capture.inputs import Inputs
@@ -73,7 +74,11 @@ class GradientsSeen:
             found[0][PARALLEL] = self._parallel.read()
         if self._job.settings.recording.fixed_minibatches:
             found[0][FIXED] = fixed_minibatches(
-                self._model, self._owners, self._minibatches(), self._job.objective.losses
+                self._model,
+                self._owners,
+                self._minibatches(),
+                self._job.objective.losses,
+                self._job.lagrangian if tells(self._model) else None,
             )
         return list(found)
 

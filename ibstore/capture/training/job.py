@@ -53,8 +53,8 @@ class Job:
     @property
     def lagrangian(self) -> Lagrangian | None:
         """What the loss adds for stochastic layers; None where the recipe has none."""
-        weights = {name: self.settings.options[name] for name in self.recipe.weights}
-        return Lagrangian(**weights, samples=len(self.data.train) if self.recipe.divided else 1) if weights else None
+        samples = len(self.data.train) if self.recipe.divided else 1
+        return lagrangian_of(self.recipe, self.settings, samples)
 
     @cached_property
     def per_epoch(self) -> int:
@@ -151,6 +151,12 @@ class Job:
     def _order(self, seed: int) -> Order:
         settings, samples = self.settings, len(self.data.train)
         return Order(samples, settings.batch_size, seed, random_batches=self.recipe.random_batches)
+
+
+def lagrangian_of(recipe: Recipe, settings: TrainSettings, samples: int = 1) -> Lagrangian | None:
+    """What the loss of a recipe adds for stochastic layers; None where it has no weights."""
+    weights = {name: settings.options[name] for name in recipe.weights}
+    return Lagrangian(**weights, samples=samples) if weights else None
 
 
 def probes_of(data: Dataset, splits: Sequence[str], count: int | None, seed: int, emit: Emit) -> dict[str, Probe]:

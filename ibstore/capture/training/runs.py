@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from ibstore.capture.dropout import Prior
+from ibstore.capture.dropout import tells
 from ibstore.capture.recorder import Recorder
 from ibstore.capture.stopping import InformationStopping
 from ibstore.capture.training.gradients import GradientsSeen
@@ -86,7 +86,8 @@ class Runs:
         complete = begun.stopped or begun.epoch == last
         job.check_last_batch(networks.plain(0))
         seen = GradientsSeen(job, networks)
-        trainer = Trainer(networks, job.objective, job.data.train, job.device, seen.add, job.lagrangian)
+        paid = job.lagrangian if tells(networks.module) else None
+        trainer = Trainer(networks, job.objective, job.data.train, job.device, seen.add, paid)
         shared = {"training": trainer, **seen.kept}
         with ExitStack() as opened:
             members = [
@@ -155,7 +156,7 @@ def _tell_too_few_looks(job: Job, stopping: InformationStopping | None) -> None:
 def _tell_idle_weights(job: Job, network: nn.Module) -> None:
     """Say so where the loss weighs what no layer tells."""
     lagrangian = job.lagrangian
-    if lagrangian is not None and lagrangian.weighs and not any(isinstance(each, Prior) for each in network.modules()):
+    if lagrangian is not None and lagrangian.weighs and not tells(network):
         job.emit(Event("notice", detail=f"{lagrangian} weighs nothing: no layer of this network tells a divergence"))
 
 

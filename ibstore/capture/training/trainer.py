@@ -1,14 +1,14 @@
 """The loop: one network, or many of one kind at once, on their way through their steps."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
 from torch import nn
 
 from ibstore.capture.datasets import Samples
-from ibstore.capture.dropout import Lagrangian, Transmitted, transmitting
+from ibstore.capture.dropout import Lagrangian, listening
 from ibstore.capture.dropout.statistics import settled
 from ibstore.capture.forward import ProbePass, batches, evaluating
 from ibstore.capture.inputs import Inputs
@@ -74,14 +74,11 @@ class Trainer:
     def _loss(self, rows: torch.Tensor) -> torch.Tensor:
         """Loss of a batch, rows (batch,), or the sum over networks of theirs, rows (R, batch)."""
         module = self._networks.module
-        watched: AbstractContextManager[dict[str, Transmitted]] = (
-            nullcontext({}) if self._lagrangian is None else transmitting(module)
-        )
-        with watched as heard:
+        with listening(module, self._lagrangian) as heard:
             output = module(self._x[rows])
         losses = self._objective.losses(output.reshape(-1, *output.shape[rows.ndim :]), self._y[rows].reshape(-1))
         loss = losses.reshape(rows.shape).mean(-1).sum()
-        return loss if self._lagrangian is None else loss + self._lagrangian(heard)
+        return loss if self._lagrangian is None else loss + self._lagrangian(heard, len(rows))
 
     def settled(self, network: nn.Module) -> AbstractContextManager[None]:
         """Let a network whose statistics were gathered with noise have those without it while the context lasts."""

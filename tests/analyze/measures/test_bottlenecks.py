@@ -139,7 +139,37 @@ def test_settings_in_which_runs_differ_are_columns_and_colours(store, x):
     assert table["width"].to_list() == [1, 1, 2, 2]
     assert "dropout" not in table.columns
     figure = plots.transmitted(table)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0 width 1", "0 width 2"]
+    names = ["0 width 1", "0 width 2", "error train width 1", "error train width 2"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == names
+    correlations = Study(store).ask("logs: *=log | quantile(bins=2)", layers="0.f").measure("correlation")
+    assert correlations["width"].to_list() == [1, 1, 2, 2]
+    figure = plots.correlation(correlations)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0.f width 1", "0.f width 2"]
+
+
+def test_a_panel_shows_the_split_that_knows_it(store, x):
+    """Total correlation is that of the recorded split, though another one is measured."""
+    provenance = Provenance(settings={"options": {"beta_kl": 0.5}})
+    torch.manual_seed(0)
+    with Recorder(store, nn.Sequential(softplus()), x=x, layers=WHAT, provenance=provenance) as recorder:
+        recorder.record(0, test={"kl_0": 3.0, "accuracy": 0.5})
+    figure = plots.transmitted(Study(store).ask(VALUES).measure("transmitted"))
+    panels = {axis.get_ylabel(): len(axis.lines) for axis in figure.axes}
+    assert panels == {"mean KL [bits]": 1, "error": 1, "TC a unit [bits]": 1}
+
+
+def test_lines_that_cannot_be_told_apart_are_refused(store, x):
+    for width in range(13):
+        provenance = Provenance(settings={"options": {"beta_kl": 0.5, "width": width}})
+        record(store, softplus(), x, run=f"run{width}", provenance=provenance)
+    with pytest.raises(UsageError, match="26 lines are more than the 24 that can be told apart; choose fewer runs"):
+        plots.transmitted(Study(store).ask(VALUES).measure("transmitted"))
+
+
+def test_a_beta_that_no_run_says_is_asked_for(store, x):
+    record(store, softplus(), x)
+    with pytest.raises(UsageError, match=r"or let a Recorder say it: provenance=Provenance\(settings="):
+        plots.transmitted(Study(store).ask(VALUES).measure("transmitted"))
 
 
 def test_of_layers_that_were_not_recorded_there_is_no_total_correlation(store, x):
@@ -303,6 +333,14 @@ def test_maps_are_drawn_a_row_a_sample_and_a_column_a_layer(store):
     for column, bar in enumerate(bars):  # one scale for all samples of a layer
         values = [axis.images[0].get_array() for axis in shown[column::3]]
         assert bar.get_xlim() == pytest.approx((np.min(values), np.max(values)))
+
+
+def test_a_layer_without_places_that_is_asked_for_is_refused(store, x):
+    study, _ = pictures(store)
+    record(store, softplus(), x, run="flat", layers=["0.kl"])
+    assert set(study.ask(VALUES).measure("maps")["run"]) == {"run0"}
+    with pytest.raises(UsageError, match=r"layer '0\.kl' has no channels and places; choose others"):
+        study.ask(VALUES, layers="0.kl").measure("maps")
 
 
 def test_pictures_of_several_runs_share_a_layers_scale(store):
