@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from ibstore.analyze import Study, Waist, informations, register_discretizer, register_reduction
     from ibstore.analyze import open_store as open  # noqa: A004  (ibstore.open is the name that users type)
+    from ibstore.analyze import plots as plots
     from ibstore.capture import (
         Dynamics,
         InformationStopping,
@@ -49,6 +50,7 @@ _HOMES: Final = {
     "informations": ("ibstore.analyze", "informations"),
     "open": ("ibstore.analyze", "open_store"),
     "owners": ("ibstore.capture", "owners"),
+    "plots": ("ibstore.analyze.plots", ""),
     "record_checkpoints": ("ibstore.capture", "record_checkpoints"),
     "register_discretizer": ("ibstore.analyze", "register_discretizer"),
     "register_reduction": ("ibstore.analyze", "register_reduction"),
@@ -72,6 +74,7 @@ __all__ = [
     "informations",
     "open",
     "owners",
+    "plots",
     "record_checkpoints",
     "register_discretizer",
     "register_reduction",
@@ -84,7 +87,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ibstore' has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

@@ -58,6 +58,7 @@ def command(
     limit                                        the optimal curve of the data
     gaps                                         how far layers lie from it
     betas(lowest=0.01, highest=1000, count=61)   the best layer and epoch at each beta
+    dynamics                                     gradients, SNR, weights along the training
     events(margin=0.05)                          where the loss kinks, SNR drops, I(X;T) turns
     relaxation(level=0.5, layer=, by=run)        epochs to an information of the labels
 

@@ -16,43 +16,48 @@ NAME = "plot"
 @selecting
 def command(
     selected: Selected,
-    kind: Annotated[
-        str,
-        typer.Argument(
-            metavar="plane|curves|outcomes|transmitted|correlation|maps", help="Which picture.", show_default=False
-        ),
-    ],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="Which picture, such as plane.", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", help="File to draw to: .png, .svg or .pdf.")],
     estimator: EstimatorOption = None,
     beta: BetaOption = 1.0,
     unit: UnitOption = "bits",
     quiet: QuietOption = False,
 ) -> None:
-    """Draw the information plane, curves over the epochs, or what stochastic layers transmit.
+    """Draw a picture of what layers know, of what training does, or of what runs came to.
 
-    `plane`: I(T;Y) over I(X;T), layers by colour, epochs by shade. `curves`: H(T), I(X;T), I(T;Y) and ib against
-    the epoch, layers side by side. Without --waist: every waist that was analyzed before and fits the runs. What is
-    missing is computed first. `outcomes`: loss, error and divergence of runs against the settings in which they differ.
-    Of stochastic layers, without a waist: `transmitted`, what they say that they tell of the input, error and total
-    correlation against beta_kl; `maps`, where in a picture they say something. `correlation`: total correlation of
-    layers under a waist, of bins and by the Gaussian formula, against beta_kl.
+    \b
+    plane        I(T;Y) over I(X;T): layers by colour, epochs by shade
+    curves       H(T), I(X;T), I(T;Y) and ib against the epoch, layers side by side
+    diagram      circles of X, Y and T, and what they share
+    convergence  estimates against the number of samples
+    beta         the best layer and epoch at each beta
+    bound        bounds of the generalization error against the epoch
+    dynamics     gradients, their SNR, and weights against the epoch
+    outcomes     loss, error and divergence against swept settings
+    transmitted  what stochastic layers tell of the input, against beta_kl
+    correlation  total correlation of layers against beta_kl
+    maps         where in a picture layers say something
+
+    Without --waist: every waist that was analyzed before and fits the runs. What is missing is computed first. KIND
+    takes the numbers of its measure, such as 'maps(count=3)' or 'beta(highest=100)' (docs/measures.md).
 
     Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
-    """
+    """  # noqa: D301  (click keeps the lines of a paragraph that begins with a backspace)
     from ibstore.analyze import plots
 
-    plots.check(kind, out)
+    name = kind.partition("(")[0].strip()
+    plots.check(name, out)
     study = selected.study()
-    if kind in BINLESS:
-        selected.check_binless(kind, unit=unit, beta=None if beta == 1.0 else beta)
-    measured = kind in BINLESS or kind == "correlation"
-    names, known = selected.named([VALUES] if kind in BINLESS else study.analyzed(selected.run))
+    measure = plots.MEASURES.get(name)
+    if measure in BINLESS:
+        selected.check_binless(measure, unit=unit, beta=None if beta == 1.0 else beta)
+    names, known = selected.named([VALUES] if measure in BINLESS else study.analyzed(selected.run))
     with listening(quiet) as emit:
         asked = study.ask(names, known=study.meanings() | known, emit=emit, **selected.about())
-        if measured:
-            table = asked.measure(kind, estimator or "plugin", unit=unit)
-        else:
+        if measure is None:
             table = asked.plane(estimator or "plugin", beta=beta, unit=unit)
-    plots.draw(kind, table, out)
+        else:
+            table = asked.measure(measure + kind.removeprefix(name), estimator or "plugin", unit=unit)
+    plots.draw(name, table, out)
     if not quiet:
-        tell(f"{out} drawn: {kind}" if kind in BINLESS else f"{out} drawn: {kind} of {', '.join(names)}")
+        tell(f"{out} drawn: {name}" if measure in BINLESS else f"{out} drawn: {name} of {', '.join(names)}")

@@ -31,6 +31,7 @@ VALUES: Final = "values: *=identity | exact"
 BINLESS: Final[dict[str, tuple[str, ...]]] = {
     "transmitted": ("waist", "waists", "channels"),
     "maps": ("waist", "waists", "channels"),
+    "dynamics": ("waist", "waists", "channels", "unit"),
     "outcomes": ("waist", "waists", "channels", "layer", "unit"),
 }
 """Measures, and pictures of them, that hang on no waist, and the options that mean nothing to each."""

@@ -9,7 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
 from ibstore.analyze import Study, plots
-from ibstore.analyze.plots.style import STYLE, legend_below, side_by_side, style
+from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.style import STYLE, legend_below
 from ibstore.errors import UsageError, WriteError
 
 from .stores import make_store, numbered
@@ -59,7 +60,7 @@ def test_pictures_are_drawn(kind, suffix, mark, table, tmp_path):
 @pytest.mark.parametrize("unit", ["bits", "nats"])
 def test_the_plane_shows_every_row_under_its_waist(unit, study):
     table = study.analyze(["a: *=identity | quantile(bins=2)", "b: *=identity | threshold(0)"], unit=unit)
-    figure = plots.plane(table)
+    figure = plots.figure("plane", table)
     axes = [axis for axis in figure.axes if axis.get_visible()]
     assert [axis.get_title() for axis in axes] == ["a", "b"]
     for axis in axes:
@@ -70,7 +71,7 @@ def test_the_plane_shows_every_row_under_its_waist(unit, study):
 
 
 def test_the_plane_s_limits(table):
-    figure = plots.plane(table)
+    figure = plots.figure("plane", table)
     for axis in figure.axes:
         rows = table.filter(waist=axis.get_title())
         dashed = [line for line in axis.lines if line.get_linestyle() != "-"]
@@ -85,12 +86,12 @@ def test_the_plane_s_limits(table):
 
 
 def test_log_n_has_the_unit_of_the_axis(study):
-    axis = plots.plane(study.analyze("a: *=identity | quantile(bins=2)", unit="nats")).axes[0]
+    axis = plots.figure("plane", study.analyze("a: *=identity | quantile(bins=2)", unit="nats")).axes[0]
     assert max(line.get_xdata()[0] for line in axis.lines if line.get_linestyle() != "-") == math.log(N)
 
 
 def test_layers_are_told_by_colour_and_epochs_by_shade(table):
-    figure = plots.plane(table)
+    figure = plots.figure("plane", table)
     [legend] = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["z", "conv", "out"]
     assert legend.get_title().get_text() == "layers · epochs 0 (light) to 2 (dark)"
@@ -103,7 +104,7 @@ def test_layers_are_told_by_colour_and_epochs_by_shade(table):
 
 
 def test_curves_show_every_quantity_against_the_epoch(table):
-    figure = plots.curves(table)
+    figure = plots.figure("curves", table)
     axes = figure.axes
     assert [axis.get_title() for axis in axes] == [
         f"{layer} · {waist}" for waist in "ab" for layer in ("z", "conv", "out")
@@ -124,14 +125,14 @@ def test_curves_show_every_quantity_against_the_epoch(table):
 
 def test_runs_are_drawn_over_each_other(table):
     twice = pl.concat([table, table.with_columns(run=pl.lit("other"), i_xt=pl.col("i_xt") / 2)])
-    assert len(points(plots.plane(twice).axes[0])) == 2 * 9
-    assert len(plots.curves(twice).axes[0].lines) == 2 * 4
+    assert len(points(plots.figure("plane", twice).axes[0])) == 2 * 9
+    assert len(plots.figure("curves", twice).axes[0].lines) == 2 * 4
 
 
 @pytest.mark.parametrize("waists", [1, 3, 4, 7])
 def test_any_number_of_waists_finds_room(waists, table):
     many = pl.concat([table.filter(waist="a").with_columns(waist=pl.lit(f"w{number}")) for number in range(waists)])
-    figure = plots.plane(many)
+    figure = plots.figure("plane", many)
     assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == [
         f"w{number}" for number in range(waists)
     ]
@@ -139,7 +140,7 @@ def test_any_number_of_waists_finds_room(waists, table):
 
 @pytest.mark.parametrize("kind", ["plane", "curves"])
 def test_one_epoch_is_a_picture_too(kind, table, tmp_path):
-    [axis] = plots.KINDS[kind](table[:1]).axes
+    [axis] = plots.figure(kind, table[:1]).axes
     dots = [line for line in axis.lines if line.get_marker() == "o"]
     assert len(points(axis) if kind == "plane" else dots) == (1 if kind == "plane" else 4)
     plots.draw(kind, table[:1], tmp_path / "one.png")
@@ -152,7 +153,7 @@ def test_no_text_is_cut_off(kind, table):
         table = pl.concat([one.with_columns(layer=pl.lit(f"hidden{number}")) for number in range(7)])
         kind = "plane"
     with mpl.rc_context(STYLE):
-        figure = plots.KINDS[kind](table)
+        figure = plots.figure(kind, table)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         used = figure.get_tightbbox(canvas.get_renderer())  # in inches, of everything that is drawn
@@ -164,7 +165,7 @@ def test_no_text_is_cut_off(kind, table):
 def test_pictures_are_fine_enough_for_a_projector(table, tmp_path):
     plots.draw("plane", table[:1], tmp_path / "plane.png")
     height, width, _ = plt.imread(tmp_path / "plane.png").shape
-    inches = plots.plane(table[:1]).get_size_inches()
+    inches = plots.figure("plane", table[:1]).get_size_inches()
     assert (width, height) == pytest.approx(inches * STYLE["savefig.dpi"], abs=1)
 
 
@@ -186,13 +187,13 @@ def test_without_labels_the_plane_is_refused(bare, tmp_path):
 
 def test_without_labels_the_curves_show_what_there_is(bare, tmp_path):
     plots.draw("curves", bare, tmp_path / "curves.png")
-    drawn = {tuple(line.get_ydata()) for line in plots.curves(bare).axes[0].lines}
+    drawn = {tuple(line.get_ydata()) for line in plots.figure("curves", bare).axes[0].lines}
     assert {tuple(bare["h_t"]), tuple(bare["i_xt"]), ()} == drawn
 
 
 def test_a_split_without_labels_does_not_hide_the_others(table, bare):
     mixed = pl.concat([table.filter(waist="a"), bare.with_columns(split=pl.lit("bare"))])
-    shown = points(plots.plane(mixed).axes[0])
+    shown = points(plots.figure("plane", mixed).axes[0])
     assert np.isfinite(shown).all()
     assert len(shown) == 9
 
@@ -258,7 +259,7 @@ def test_outcomes_are_drawn_against_the_number_of_most_values():
             "loss_and_kl": [None] * len(runs),
         }
     )
-    (axis,) = plots.KINDS["outcomes"](table).axes
+    (axis,) = plots.figure("outcomes", table).axes
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("width", "loss (test)")
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axis.lines}
     assert drawn == {
@@ -269,11 +270,11 @@ def test_outcomes_are_drawn_against_the_number_of_most_values():
 
 
 def test_a_legend_of_long_names_stays_within_its_picture():
-    with style():
-        figure, ((axis, _),) = side_by_side(["one"])
+    def lines(axis):
         for number in range(7):
             axis.plot([0, 1], [0, number], label=f"information dropout, width 0.25, seed {number}")
-        legend_below(figure)
-        FigureCanvasAgg(figure).draw()
+
+    figure = Page([Panel("one", lines)], 1, finish=legend_below).figure()
+    FigureCanvasAgg(figure).draw()
     box = figure.legends[0].get_window_extent()
     assert 0 <= box.x0 < box.x1 <= figure.bbox.width

@@ -215,6 +215,14 @@ def betas(lowest: float = 0.01, highest: float = 1000.0, count: int = 61) -> Mea
 
 
 @measure
+def dynamics() -> Measure:
+    """Gradients and weights of each layer along the training, and where the loss kinks and the SNR drops."""
+    from ibstore.analyze.measures import training
+
+    return lambda asked: training.dynamics(asked.whole)
+
+
+@measure
 def events(margin: float = 0.05) -> Measure:
     """Where the loss kinks, the gradients' SNR drops and I(X;T) turns, which loses at least ``margin`` of itself."""
     from ibstore.analyze.measures import training

@@ -12,6 +12,7 @@ WHOLE: Final = (
     *("epoch", "n", "runs", "size", "permutations", "units", "constant", "below", "above"),
     *(
         "n_fit",
+        "batches",
         "classes",
         "seed",
         "sample",

@@ -28,6 +28,10 @@ EVENTS: Final = (
     *("loss_kink", "loss_kink_step", "loss_explained", "snr_drop", "snr_drop_step", "snr_explained"),
     *("i_xt_turn", "i_xt_turn_step", "i_xt_fall"),
 )
+DYNAMICS: Final = (
+    *("run", "epoch", "step", "variant", "layer", "unit", "batches", "gradient_mean", "gradient_std", "snr"),
+    *("weight_norm", "learning_rate", "predicted_change", "loss_change", "loss_kink", "snr_drop"),
+)
 RELAXATION: Final = (
     *("run", "split", "layer", "channel", "waist", "edges", "estimator", "unit", "n"),
     *("hidden_layers", "level", "epoch", "step", "i_ty", "predicted"),
@@ -127,6 +131,42 @@ def events(selection: "Selection", plane: "pl.DataFrame", margin: float) -> "pl.
                 | _placed(loss_kink=kinks[known["run"]][0], snr_drop=dropped, i_xt_turn=turned)
             )
     return frame(rows, EVENTS)
+
+
+def dynamics(selection: "Selection") -> "pl.DataFrame":
+    """What the training says of its gradients, layer by layer, and where the loss kinks and the SNR drops.
+
+    Rows and columns of the table `dynamics`, of the layers and epochs that are asked for, and the columns loss_kink and
+    snr_drop: the epoch of each event in that run, of that layer and variant, as `events` finds it; null where none is
+    clear.
+
+    Raises
+    ------
+    UsageError
+        When no run has recorded any.
+    """
+    import polars as pl
+
+    from ibstore.analyze.losses import dynamics as told
+
+    table = told(list(selection.runs.values()))
+    if selection.layers is not None:
+        table = table.filter(pl.col("layer").is_in(list(selection.layers)))
+    if selection.epochs is not None:
+        table = table.filter(pl.col("epoch").is_in(list(selection.epochs)))
+    if table.is_empty():
+        raise UsageError("no run has dynamics of these layers; record some (ibstore.Dynamics), or ask for others")
+    histories = _histories(selection)
+    kinks = {run: history.mark(broken_stick, history.losses)[0] for run, history in histories.items()}
+    drops = {
+        (run, layer, variant): histories[run].mark(drop, histories[run].snr(layer, variant))[0]
+        for run, layer, variant in table.select("run", "layer", "variant").unique(maintain_order=True).rows()
+    }
+    rows = (
+        {**row, "loss_kink": kinks[row["run"]][0], "snr_drop": drops[row["run"], row["layer"], row["variant"]][0]}
+        for row in table.iter_rows(named=True)
+    )
+    return frame([{**row, "unit": "nats"} for row in rows], DYNAMICS)
 
 
 def _placed(**places: Place) -> dict[str, int | None]:

@@ -1,13 +1,20 @@
-"""Pictures of tables, by kind. matplotlib is imported where a picture is drawn."""
+"""Pictures of tables, by kind: `ibstore.plots`. matplotlib is imported where a picture is drawn.
 
-from collections.abc import Callable
+>>> table = ibstore.open("lab.zarr").ask("thesis-6.2").plane()  # doctest: +SKIP
+>>> axes = ibstore.plots.plane(table)  # doctest: +SKIP
+>>> axes.figure.savefig("plane.pdf")  # doctest: +SKIP
+
+A kind is called with a table, and draws its one panel on axes of yours (``ax=``) or on a figure of its own. A table
+that makes several panels (waists, runs) is drawn whole by `figure`, and to a file by `draw`.
+"""
+
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ibstore.analyze.plots.outcomes import outcomes
-from ibstore.analyze.plots.planes import curves, plane
-from ibstore.analyze.plots.stochastic import correlation, maps, transmitted
+from ibstore.analyze.plots import estimates, limits, planes, stochastic, training
+from ibstore.analyze.plots import outcomes as trainings
+from ibstore.analyze.plots.page import Kind, alone
 from ibstore.analyze.plots.style import style
 from ibstore.errors import UsageError, WriteError
 from ibstore.store.places.disk import put_file
@@ -16,14 +23,38 @@ if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
-KINDS: "Final[dict[str, Callable[[pl.DataFrame], Figure]]]" = {
-    "plane": plane,
-    "curves": curves,
-    "outcomes": outcomes,
-    "transmitted": transmitted,
-    "correlation": correlation,
-    "maps": maps,
+KINDS: Final[dict[str, Kind]] = {
+    "plane": planes.plane,
+    "curves": planes.curves,
+    "dynamics": training.dynamics,
+    "diagram": estimates.diagram,
+    "convergence": estimates.convergence,
+    "beta": limits.beta,
+    "bound": limits.bound,
+    "outcomes": trainings.outcomes,
+    "transmitted": stochastic.transmitted,
+    "correlation": stochastic.correlation,
+    "maps": stochastic.maps,
 }
+
+MEASURES: Final = {
+    **{name: name for name in ("dynamics", "diagram", "convergence", "outcomes", "transmitted", "correlation", "maps")},
+    "beta": "betas",
+    "bound": "bounds",
+}
+"""Measure whose table a kind draws; the others draw the information plane."""
+
+plane = alone(planes.plane)
+curves = alone(planes.curves)
+dynamics = alone(training.dynamics)
+diagram = alone(estimates.diagram)
+convergence = alone(estimates.convergence)
+beta = alone(limits.beta)
+bound = alone(limits.bound)
+outcomes = alone(trainings.outcomes)
+transmitted = alone(stochastic.transmitted)
+correlation = alone(stochastic.correlation)
+maps = alone(stochastic.maps)
 
 
 def check(kind: str, out: Path) -> None:
@@ -32,6 +63,21 @@ def check(kind: str, out: Path) -> None:
         raise UsageError(f"there is no picture {kind!r}; there are {', '.join(KINDS)}")
     if out.suffix.lower() not in {".png", ".svg", ".pdf"}:
         raise UsageError(f"{out} has no known picture format; end the name in .png, .svg or .pdf")
+
+
+def figure(kind: str, table: "pl.DataFrame") -> "Figure":
+    """All panels of a table on a figure of their own.
+
+    Raises
+    ------
+    UsageError
+        When the table has not what the picture shows.
+    """
+    if table["unit"].n_unique() > 1:
+        raise UsageError("the table has bits and nats, which no axis holds together; draw one unit at a time")
+    if not len(table):
+        raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
+    return KINDS[kind](table).figure()
 
 
 def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
@@ -45,14 +91,9 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
         When the file cannot be written.
     """
     check(kind, out)
-    if table["unit"].n_unique() > 1:
-        raise UsageError("the table has bits and nats, which no axis holds together; draw one unit at a time")
-    if not len(table):
-        raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
-    figure = KINDS[kind](table)
-    content = BytesIO()
+    drawn, content = figure(kind, table), BytesIO()
     with style():
-        figure.savefig(content, format=out.suffix[1:].lower())
+        drawn.savefig(content, format=out.suffix[1:].lower())
     try:
         put_file(out, content.getvalue())
     except OSError as error:

@@ -1,14 +1,16 @@
 """What trainings came to, against the settings in which they differ."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze.measures.trainings import FIRST, LAST
-from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of, side_by_side, style
+from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 PANELS: Final = {
     "loss": "loss",
@@ -18,7 +20,7 @@ PANELS: Final = {
 }
 
 
-def outcomes(table: "pl.DataFrame") -> "Figure":
+def outcomes(table: "pl.DataFrame") -> Page:
     """Against the number of most values among the settings in which runs differ; a colour for each rest of them.
 
     Of the test split where it was measured. Dots are runs, lines the means over seeds.
@@ -40,14 +42,13 @@ def outcomes(table: "pl.DataFrame") -> "Figure":
     label = pl.concat_str(rest, separator=", ") if rest else pl.lit(split)
     own = table.filter(split=split).with_columns(label.alias("label")).sort(x)
     labels = own["label"].unique(maintain_order=True).to_list()
-    panels = [name for name in PANELS if not own[name].is_null().all()]
     looks = looks_of(labels)
-    with style():
-        figure, axes = side_by_side(panels)
-        for axis, name in axes:
-            for each in labels:
-                known = own.filter(label=each).drop_nulls([x, name])
-                dots_and_means(axis, known, x, name, looks[each], each)
-            axis.set(xlabel=x, ylabel=f"{PANELS[name]} ({split})")
-        legend_below(figure)
-    return figure
+
+    def draw(axis: "Axes", name: str) -> None:
+        for each in labels:
+            known = own.filter(label=each).drop_nulls([x, name])
+            dots_and_means(axis, known, x, name, looks[each], each)
+        axis.set(xlabel=x, ylabel=f"{PANELS[name]} ({split})")
+
+    shown = [name for name in PANELS if not own[name].is_null().all()]
+    return Page([Panel("", partial(draw, name=name)) for name in shown], len(PANELS), finish=legend_below)

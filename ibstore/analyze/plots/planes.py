@@ -1,10 +1,12 @@
 """The information plane, and curves over the epochs."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ibstore.analyze.plane import MEAN
-from ibstore.analyze.plots.style import colour_of, style
+from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.style import GREY, colour_of
 from ibstore.analyze.tasks import WHOLE
 from ibstore.errors import UsageError
 
@@ -23,60 +25,59 @@ LIGHTEST: Final = 0.35
 COLUMNS: Final = 3
 
 
-def plane(table: "pl.DataFrame") -> "Figure":
+def plane(table: "pl.DataFrame") -> Page:
     """Information plane of such a table: a panel a waist and estimator, layers by colour, epochs by shade.
 
     Dashed lines are the limits: H(X) (and log N, its ceiling) on the horizontal axis, H(Y) on the vertical one. Thin
     lines are error bars, where an estimator has some. Of a layer that is looked at channel by channel it is the mean.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
+    Raises
+    ------
+    UsageError
+        When the samples have no labels.
+    """
     if table["i_ty"].null_count() == len(table):
         raise UsageError("the information plane needs labels, and the samples have none; draw the curves instead")
-    panels = list(_panels(table))
     layers = table["layer"].unique(maintain_order=True).to_list()
-    columns = min(COLUMNS, len(panels))
-    rows = -(-len(panels) // columns)
-    with style():
-        figure = Figure(figsize=(4.4 * columns + 1.2, 3.9 * rows + 1.2), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, (title, shown) in zip(axes, panels, strict=False):
-            _plane_panel(axis, shown, layers)
-            axis.set_title(title)
-        for spare in axes[len(panels) :]:
-            spare.set_visible(False)
+    panels = [Panel(title, partial(_plane_panel, table=shown, layers=layers)) for title, shown in _panels(table)]
+
+    def finish(figure: "Figure", axes: "list[Axes]") -> None:  # noqa: ARG001
+        from matplotlib.lines import Line2D
+
         marks = [
             Line2D([], [], color=colour_of(layers, layer), marker="o", linewidth=1.5, label=layer) for layer in layers
         ]
-        figure.suptitle(_caption(table), fontsize=11, color="#5B5B5B")
-        figure.legend(
-            handles=marks, loc="outside lower center", ncols=min(3 * columns, len(marks)), title=_epochs_title(table)
-        )
-    return figure
+        side_by_side = min(3 * min(COLUMNS, len(panels)), len(marks))
+        figure.suptitle(_caption(table), fontsize=11, color=GREY)
+        figure.legend(handles=marks, loc="outside lower center", ncols=side_by_side, title=_epochs_title(table))
+
+    return Page(panels, COLUMNS, finish=finish, margin=(1.2, 1.2))
 
 
-def curves(table: "pl.DataFrame") -> "Figure":
+def curves(table: "pl.DataFrame") -> Page:
     """Each quantity against the epoch: a row a waist and estimator, a column a layer, runs over each other."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-    panels = list(_panels(table))
     layers = table["layer"].unique(maintain_order=True).to_list()
-    with style():
-        figure = Figure(figsize=(3.6 * len(layers) + 1.0, 2.7 * len(panels) + 1.2), layout="constrained")
-        axes = figure.subplots(len(panels), len(layers), squeeze=False, sharex=True)
-        for row, (title, shown) in zip(axes, panels, strict=True):
-            for axis, layer in zip(row, layers, strict=True):
-                _curves_panel(axis, shown.filter(shown["layer"] == layer), colour_of(layers, layer))
-                axis.set_title(f"{layer} · {title}", fontsize=11)
-            row[0].set_ylabel(table["unit"][0])
-        for axis in axes[-1]:
-            axis.set_xlabel("epoch")
+    panels = [
+        Panel(
+            f"{layer} · {title}",
+            partial(_curves_panel, table=shown.filter(shown["layer"] == layer), colour=colour_of(layers, layer)),
+        )
+        for title, shown in _panels(table)
+        for layer in layers
+    ]
+
+    def finish(figure: "Figure", axes: "list[Axes]") -> None:
+        from matplotlib.lines import Line2D
+
+        for number, axis in enumerate(axes):
+            axis.set_title(axis.get_title(), fontsize=11)
+            axis.set_ylabel(axis.get_ylabel() if number % len(layers) == 0 else "")
+            axis.set_xlabel(axis.get_xlabel() if number >= len(axes) - len(layers) else "")
         marks = [Line2D([], [], color="#333333", linestyle=line, label=name) for name, line in QUANTITIES.values()]
-        figure.suptitle(_caption(table), fontsize=11, color="#5B5B5B")
+        figure.suptitle(_caption(table), fontsize=11, color=GREY)
         figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), title=_beta_title(table))
-    return figure
+
+    return Page(panels, len(layers), (3.6, 2.7), finish, (1.0, 1.2))
 
 
 def _panels(table: "pl.DataFrame") -> "Iterator[tuple[str, pl.DataFrame]]":
@@ -136,7 +137,7 @@ def _limits(axis: "Axes", table: "pl.DataFrame") -> None:
 
 
 def _label(axis: "Axes", x: float, y: float, text: str, side: Literal["left", "right"]) -> None:
-    axis.text(x, y, f" {text} ", ha=side, va="center", fontsize=10, color="#5B5B5B")
+    axis.text(x, y, f" {text} ", ha=side, va="center", fontsize=10, color=GREY)
 
 
 def _curves_panel(axis: "Axes", table: "pl.DataFrame", colour: str) -> None:
@@ -147,6 +148,8 @@ def _curves_panel(axis: "Axes", table: "pl.DataFrame", colour: str) -> None:
             known = path.drop_nulls([quantity])  # without labels there is no I(T;Y)
             dot = "o" if len(known) == 1 else ""  # no line has one end
             axis.plot(known["epoch"], known[quantity], color=colour, linestyle=line, linewidth=1.8, marker=dot)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(table["unit"][0])
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 

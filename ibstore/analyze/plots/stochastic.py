@@ -1,11 +1,13 @@
 """What stochastic layers transmit, and where in a picture."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.bottlenecks import FIRST, LAST
 from ibstore.analyze.measures.dependence import CORRELATIONS
-from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of, side_by_side, style
+from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of
 from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ TITLES: Final = {
 """TC is the total correlation."""
 
 
-def transmitted(table: "pl.DataFrame") -> "Figure":
+def transmitted(table: "pl.DataFrame") -> Page:
     """Against β, at each run's last epoch: mean divergence by layer, error, and total correlation, where it is known.
 
     Dots are runs, lines their means. Runs that differ in other settings, too, have colours of their own.
@@ -39,7 +41,7 @@ def transmitted(table: "pl.DataFrame") -> "Figure":
     return _against_beta(table, ("mean_kl", "error", "tc_per_unit"), [*gammas, *others])
 
 
-def correlation(table: "pl.DataFrame") -> "Figure":
+def correlation(table: "pl.DataFrame") -> Page:
     """Total correlation a unit against β, at each run's last epoch: of the bins, and by the Gaussian formula.
 
     Runs that differ in other settings, too, and other waists and channels have colours of their own.
@@ -50,7 +52,7 @@ def correlation(table: "pl.DataFrame") -> "Figure":
     return _against_beta(table, ("discrete_per_unit", "gaussian_per_unit"), others)
 
 
-def _against_beta(table: "pl.DataFrame", names: Sequence[str], others: Sequence[str]) -> "Figure":
+def _against_beta(table: "pl.DataFrame", names: Sequence[str], others: Sequence[str]) -> Page:
     """Columns against β, a panel each; a line for a layer and each combination of what else runs differ in."""
     import polars as pl
 
@@ -71,15 +73,14 @@ def _against_beta(table: "pl.DataFrame", names: Sequence[str], others: Sequence[
     layers = own["label"].unique(maintain_order=True).to_list()
     errors = panels["error"]["error_label"].unique(maintain_order=True).to_list() if "error" in panels else []
     looks = looks_of([*layers, *errors])
-    with style():
-        figure, axes = side_by_side(list(panels))
-        for axis, name in axes:
-            known, label = panels[name], "error_label" if name == "error" else "label"
-            for each in known[label].unique(maintain_order=True):
-                dots_and_means(axis, known.filter(pl.col(label) == each), "beta_kl", name, looks[each], each)
-            _finish(axis, known, name)
-        legend_below(figure)
-    return figure
+
+    def draw(axis: "Axes", name: str) -> None:
+        known, label = panels[name], "error_label" if name == "error" else "label"
+        for each in known[label].unique(maintain_order=True):
+            dots_and_means(axis, known.filter(pl.col(label) == each), "beta_kl", name, looks[each], each)
+        _finish(axis, known, name)
+
+    return Page([Panel("", partial(draw, name=name)) for name in panels], len(panels), finish=legend_below)
 
 
 def _known(table: "pl.DataFrame", name: str) -> "pl.DataFrame":
@@ -109,35 +110,45 @@ def _finish(axis: "Axes", table: "pl.DataFrame", name: str) -> None:
         axis.set_ylim(0, 1.08 * float(values.max()) or 1.0)
 
 
-def maps(table: "pl.DataFrame") -> "Figure":
+def maps(table: "pl.DataFrame") -> Page:
     """A row a sample, a column a layer, the input first: values of the places, of the last epoch of each run.
 
     Where a divergence is bright the layer transmits much. One scale a layer, in all runs, from its least to its largest
     value: below each column.
     """
     import polars as pl
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
     columns = last.select("run", "layer").unique(maintain_order=True).rows()
     samples = last.select("split", "sample").unique(maintain_order=True).rows()
     short = _told_apart(last["run"].unique(maintain_order=True).to_list())
-    with style():
-        figure = Figure(figsize=(1.7 * len(columns) + 0.4, 1.5 * len(samples) + 1.3), layout="constrained")
-        axes = figure.subplots(len(samples), len(columns), squeeze=False)
-        for place, (run, layer) in enumerate(columns):
-            scale = _scale(last.filter(layer=layer))
-            axes[0, place].set_title("\n".join(filter(None, (short[run], layer))), fontsize=8)
-            for axis, (split, sample) in zip(axes[:, place], samples, strict=True):
-                _picture(axis, last.filter(run=run, layer=layer, split=split, sample=sample), scale)
-            bar = figure.colorbar(
-                ScalarMappable(**scale), ax=axes[:, place], location="bottom", shrink=0.9, aspect=12, pad=0.01
-            )
+    scales = {layer: _scale(last.filter(layer=layer)) for layer in last["layer"].unique()}
+    panels = [
+        Panel(
+            "\n".join(filter(None, (short[run], layer))) if (split, sample) == samples[0] else "",
+            partial(
+                _picture,
+                table=last.filter(run=run, layer=layer, split=split, sample=sample),
+                scale=scales[layer],
+            ),
+        )
+        for split, sample in samples
+        for run, layer in columns
+    ]
+
+    def finish(figure: "Figure", axes: "list[Axes]") -> None:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.ticker import MaxNLocator
+
+        for place, (_, layer) in enumerate(columns):
+            own = axes[place :: len(columns)]
+            own[0].set_title(own[0].get_title(), fontsize=8)
+            colours = ScalarMappable(**scales[layer])
+            bar = figure.colorbar(colours, ax=own, location="bottom", shrink=0.9, aspect=12, pad=0.01)
             bar.ax.tick_params(labelsize=7)
             bar.locator = MaxNLocator(2)
-    return figure
+
+    return Page(panels, len(columns), (1.7, 1.5), finish, (0.4, 1.3))
 
 
 def _told_apart(runs: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#B8A800")
 """Okabe and Ito's."""
 
+GREY: Final = "#5B5B5B"
+"""Of what is beside the data: captions, names of limits."""
+
 LETTERS_AN_INCH: Final = 10
 HANDLE_LETTERS: Final = 6
 LINE_INCHES: Final = 0.25
@@ -45,7 +48,7 @@ def colour_of(names: list[str], name: str) -> str:
     return COLOURS[names.index(name) % len(COLOURS)]
 
 
-def looks_of(names: Sequence[str]) -> dict[str, dict[str, str]]:
+def looks_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour and kind of line of each of several names.
 
     Raises
@@ -73,14 +76,6 @@ def style() -> Iterator[None]:
         yield
 
 
-def side_by_side(names: Sequence[str]) -> "tuple[Figure, list[tuple[Axes, str]]]":
-    """A figure, and its axes with the name of what each shows."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.4 * len(names), 3.9), layout="constrained")
-    return figure, list(zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True))
-
-
 def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, looks: dict[str, Any], label: str) -> None:
     """A dot a row of a table that is in the order of ``x``, and a line through the means at each x."""
     import polars as pl
@@ -90,11 +85,9 @@ def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, looks: d
     axis.plot(means[x], means[y], linewidth=1.8, label=label, **looks)
 
 
-def legend_below(figure: "Figure") -> None:
+def legend_below(figure: "Figure", axes: "Sequence[Axes]") -> None:
     """What axes name, each name once, below all of them, as many side by side as there is room for."""
-    named = {
-        label: handle for axis in figure.axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
+    named = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     handles, labels = list(named.values()), list(named)
     letters = HANDLE_LETTERS + max(map(len, labels))
     room = int(figure.get_figwidth() * LETTERS_AN_INCH / letters)

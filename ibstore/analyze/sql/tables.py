@@ -1,7 +1,7 @@
 """The tables that queries see, built over a store's JSON and its parts. Names and columns are public API."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -9,11 +9,11 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from ibstore.analyze.losses import training_losses
+from ibstore.analyze.losses import dynamics
 from ibstore.analyze.parts import unreadable
 from ibstore.analyze.sql.sandbox import pattern, quoted
 from ibstore.store import Run
-from ibstore.store.format.schema import Dynamics, Metrics
+from ibstore.store.format.schema import Metrics
 
 if TYPE_CHECKING:
     from ibstore.analyze.sql.activations import Lazy
@@ -80,7 +80,7 @@ def lay(
     _create(db, "layers", _layers(runs))
     _create(db, "epochs", _epochs(runs))
     _create(db, "samples", _samples(runs))
-    _create(db, "dynamics", _dynamics(runs))
+    _create(db, "dynamics", dynamics(runs))
     for name, frame in computed.items():
         _create(db, name, frame)
     db.execute("CREATE SCHEMA kept")
@@ -178,39 +178,6 @@ def _epochs(runs: Sequence[Run]) -> pl.DataFrame:
 def _by_split(run: Run, metrics: Metrics) -> dict[str, Mapping[str, float]]:
     """Scalars of every recorded split, if only none, and of every other that has some."""
     return {**{split.name: {} for split in run.manifest.splits}, **metrics}
-
-
-def _dynamics(runs: Sequence[Run]) -> pl.DataFrame:
-    """One row a run, epoch, variant and layer with dynamics; ``loss_change`` is the same in all rows of an epoch."""
-    keys = {"run": pl.String(), "epoch": pl.Int64(), "step": pl.Int64(), "variant": pl.String(), "layer": pl.String()}
-    names = ("gradient_mean", "gradient_std", "snr", "weight_norm", "learning_rate", "predicted_change", "loss_change")
-    schema = pl.Schema({**keys, "batches": pl.Int64(), **dict.fromkeys(names, pl.Float64())})
-    rows = (
-        {**quantities, **at, "variant": variant, "layer": layer, "batches": _whole(quantities.get("batches"))}
-        for run in runs
-        for at, dynamics in _changes(run)
-        for variant, layers in dynamics.items()
-        for layer, quantities in layers.items()
-    )
-    return _table(rows, schema)
-
-
-def _changes(run: Run) -> Iterator[tuple[dict[str, Any], Dynamics]]:
-    """Run, epoch, step and change of the loss since the epoch before, beside the dynamics, of each epoch in order."""
-    records = [segment.record for segment in run.segments]
-    losses = iter(training_losses(run, [metrics for record in records for metrics in record.metrics]))
-    before = None
-    for record in records:
-        for epoch, step, dynamics in zip(record.epochs, record.steps, record.dynamics, strict=True):
-            loss = next(losses)
-            change = None if loss is None or before is None else loss - before
-            yield {"run": run.name, "epoch": epoch, "step": step, "loss_change": change}, dynamics
-            before = loss
-
-
-def _whole(number: float | None) -> int | None:
-    """A count that JSON keeps as a float; None where it is none."""
-    return None if number is None or not float(number).is_integer() else int(number)
 
 
 def _samples(runs: Sequence[Run]) -> pl.DataFrame:

@@ -138,12 +138,12 @@ def test_settings_in_which_runs_differ_are_columns_and_colours(store, x):
     table = Study(store).ask(VALUES).measure("transmitted")
     assert table["width"].to_list() == [1, 1, 2, 2]
     assert "dropout" not in table.columns
-    figure = plots.transmitted(table)
+    figure = plots.figure("transmitted", table)
     names = ["0 width 1", "0 width 2", "error train width 1", "error train width 2"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == names
     correlations = Study(store).ask("logs: *=log | quantile(bins=2)", layers="0.f").measure("correlation")
     assert correlations["width"].to_list() == [1, 1, 2, 2]
-    figure = plots.correlation(correlations)
+    figure = plots.figure("correlation", correlations)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0.f width 1", "0.f width 2"]
 
 
@@ -153,7 +153,7 @@ def test_a_panel_shows_the_split_that_knows_it(store, x):
     torch.manual_seed(0)
     with Recorder(store, nn.Sequential(softplus()), x=x, layers=WHAT, provenance=provenance) as recorder:
         recorder.record(0, test={"kl_0": 3.0, "accuracy": 0.5})
-    figure = plots.transmitted(Study(store).ask(VALUES).measure("transmitted"))
+    figure = plots.figure("transmitted", Study(store).ask(VALUES).measure("transmitted"))
     panels = {axis.get_ylabel(): len(axis.lines) for axis in figure.axes}
     assert panels == {"mean KL [bits]": 1, "error": 1, "TC a unit [bits]": 1}
 
@@ -163,13 +163,13 @@ def test_lines_that_cannot_be_told_apart_are_refused(store, x):
         provenance = Provenance(settings={"options": {"beta_kl": 0.5, "width": width}})
         record(store, softplus(), x, run=f"run{width}", provenance=provenance)
     with pytest.raises(UsageError, match="26 lines are more than the 24 that can be told apart; choose fewer runs"):
-        plots.transmitted(Study(store).ask(VALUES).measure("transmitted"))
+        plots.figure("transmitted", Study(store).ask(VALUES).measure("transmitted"))
 
 
 def test_a_beta_that_no_run_says_is_asked_for(store, x):
     record(store, softplus(), x)
     with pytest.raises(UsageError, match=r"or let a Recorder say it: provenance=Provenance\(settings="):
-        plots.transmitted(Study(store).ask(VALUES).measure("transmitted"))
+        plots.figure("transmitted", Study(store).ask(VALUES).measure("transmitted"))
 
 
 def test_of_layers_that_were_not_recorded_there_is_no_total_correlation(store, x):
@@ -326,7 +326,7 @@ def test_layers_without_places_have_no_maps(store, x):
 
 def test_maps_are_drawn_a_row_a_sample_and_a_column_a_layer(store):
     study, _ = pictures(store)
-    figure = plots.maps(study.ask(VALUES).measure("maps(count=3)"))
+    figure = plots.figure("maps", study.ask(VALUES).measure("maps(count=3)"))
     shown, bars = figure.axes[:9], figure.axes[9:]
     assert [axis.get_title() for axis in shown[:3]] == ["x", "0.alpha", "0.kl"]
     assert all(axis.images[0].get_array().shape == (3, 5) for axis in shown)
@@ -348,7 +348,7 @@ def test_pictures_of_several_runs_share_a_layers_scale(store):
     layer = InformationDropout(nn.Sequential(nn.Conv2d(1, 2, 1), nn.Softplus()), nn.Conv2d(1, 2, 1), LogNormal(), 1)
     nn.init.constant_(layer.f[0].bias, 5.0)
     record(store, layer, x, run="run1-beta3", layers=["0.kl"])
-    figure = plots.maps(study.ask(VALUES, layers="0.kl").measure("maps(count=1)"))
+    figure = plots.figure("maps", study.ask(VALUES, layers="0.kl").measure("maps(count=1)"))
     first = figure.axes[:4]
     assert [axis.get_title() for axis in first] == ["run0\nx", "run0\n0.kl", "run1-beta3\nx", "run1-beta3\n0.kl"]
     assert first[1].images[0].get_clim() == first[3].images[0].get_clim()

@@ -1,0 +1,71 @@
+"""What can be reached: the best layer at each β, and bounds of the generalization error."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.style import legend_below, looks_of
+
+if TYPE_CHECKING:
+    import polars as pl
+    from matplotlib.axes import Axes
+
+BOUNDS: Final = {"input_compression": "-", "classic": ":"}
+
+
+def beta(table: "pl.DataFrame") -> Page:
+    """Least I(X;T) − β·I(T;Y) over layers and epochs, against β: which layer and epoch that is, by colour and number.
+
+    A panel a run, split, waist and estimator, as far as there are several.
+    """
+    keys = [name for name in ("run", "split", "waist", "estimator") if table[name].n_unique() > 1]
+    groups = table.group_by(keys, maintain_order=True) if keys else [((), table)]
+    looks = looks_of(table["layer"].unique(maintain_order=True).to_list())
+
+    def draw(axis: "Axes", rows: "pl.DataFrame") -> None:
+        axis.plot(rows["beta"], rows["functional"], color="#BBBBBB", linewidth=1.0, zorder=1)
+        for (layer,), own in rows.group_by("layer", maintain_order=True):
+            axis.scatter(own["beta"], own["functional"], s=16, color=looks[str(layer)]["color"], label=layer, zorder=2)
+        for (layer, epoch), own in rows.group_by("layer", "epoch", maintain_order=True):
+            at = own.row(len(own) // 2, named=True)
+            axis.annotate(
+                str(epoch),
+                (at["beta"], at["functional"]),
+                (0, 6),
+                textcoords="offset points",
+                fontsize=8,
+                ha="center",
+                color=looks[str(layer)]["color"],
+            )
+        axis.set(xscale="log", yscale="symlog", xlabel="β", ylabel=f"least I(X;T) − β·I(T;Y) [{rows['unit'][0]}]")
+
+    panels = [Panel(" · ".join(map(str, names)), partial(draw, rows=own)) for names, own in groups]
+    return Page(panels, 3, finish=legend_below)
+
+
+def bound(table: "pl.DataFrame") -> Page:
+    """Bounds of the generalization error against the epoch: a line a layer, a panel a waist; above 1 they say nothing.
+
+    Dotted lines are the classic bound of the number of parameters, where it was asked for.
+    """
+    looks = looks_of(table["layer"].unique(maintain_order=True).to_list())
+
+    def draw(axis: "Axes", rows: "pl.DataFrame") -> None:
+        for (_, _, layer), own in rows.group_by("run", "split", "layer", maintain_order=True):
+            path = own.sort("epoch")
+            for name, line in BOUNDS.items():
+                if path[name].is_not_null().any():
+                    label = f"{layer}" if name == "input_compression" else "classic"
+                    axis.plot(
+                        path["epoch"],
+                        path[name],
+                        linewidth=1.8,
+                        label=label,
+                        color=looks[str(layer)]["color"],
+                        linestyle=line,
+                    )
+        axis.axhline(1.0, color="#8A8A8A", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+        axis.set(yscale="log", xlabel="epoch", ylabel="generalization error, at most")
+
+    groups = table.group_by("waist", maintain_order=True)
+    return Page([Panel(str(waist), partial(draw, rows=own)) for (waist,), own in groups], 3, finish=legend_below)

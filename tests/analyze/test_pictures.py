@@ -1,0 +1,187 @@
+"""Kinds of pictures beyond the plane and its curves: what they draw is what their tables say."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import nn
+
+import ibstore
+from ibstore.analyze import Study, plots
+from ibstore.analyze.plots.estimates import REGIONS
+from ibstore.analyze.plots.page import Page, Panel
+from ibstore.errors import UsageError
+from tests.conftest import Command
+
+WAIST = "a: *=identity | quantile(bins=2)"
+
+
+@pytest.fixture(scope="module")
+def study(captured, tmp_path_factory):
+    """A short training of the MNIST CNN, of whose layers one is small."""
+    return Study(captured, tmp_path_factory.mktemp("results"))
+
+
+def lines(axis):
+    return {line.get_label(): line.get_xydata() for line in axis.lines}
+
+
+# ---- pages
+
+
+def straight(axis):
+    axis.plot([0, 1], [0, 1])
+
+
+def test_a_panel_is_drawn_on_axes_of_the_users():
+    figure = Figure()
+    axes = figure.subplots()
+    assert Page([Panel("one", straight)], 3).on(axes) is axes
+    assert axes.get_title() == "one"
+    assert len(axes.lines) == 1
+    alone = Page([Panel("one", straight)], 3, finish=lambda figure, _: figure.suptitle("all")).on(None)
+    assert alone.figure.get_suptitle() == "all"
+
+
+def test_several_panels_have_no_place_on_axes():
+    page = Page([Panel(f"w{number}", straight) for number in range(5)], 3)
+    with pytest.raises(UsageError, match=r"makes 5 panels \('w0', 'w1', 'w2', …\), and axes hold one; filter it, or"):
+        page.on(Figure().subplots())
+    assert [axis.get_title() for axis in page.figure().axes] == [f"w{number}" for number in range(5)]
+
+
+def test_pictures_are_at_hand_for_users(study):
+    table = study.analyze(WAIST, layers="out")
+    assert ibstore.plots is plots
+    axes = Figure().subplots()
+    assert ibstore.plots.plane(table, ax=axes) is axes
+    assert axes.get_xlabel() == "I(X;T) [bits]"
+    assert set(plots.KINDS) <= set(dir(plots))
+    assert "Information plane" in (ibstore.plots.plane.__doc__ or "")
+    assert plt.get_fignums() == []
+
+
+# ---- training
+
+
+def test_dynamics_are_drawn_as_the_store_has_them(study):
+    table = study.ask(WAIST).measure("dynamics")
+    stored = study.query("SELECT * FROM dynamics")
+    assert table.select(stored.columns).equals(stored)
+    axes = plots.figure("dynamics", table).axes
+    assert [axis.get_title() for axis in axes] == ["gradients", "signal to noise", "weights"]
+    for axis, column in zip(axes, ("gradient_mean", "snr", "weight_norm"), strict=True):
+        for layer in ("conv1", "out"):
+            rows = table.filter((pl.col("layer") == layer) & (pl.col("epoch") > 0))
+            np.testing.assert_array_equal(lines(axis)[layer], rows.select("epoch", column).to_numpy())
+
+
+def test_events_are_upright_lines():
+    epochs, layers = [1, 2, 4, 8], ("one", "two")
+    rows = [
+        {"run": "a", "variant": "epoch", "layer": layer, "unit": "nats", "epoch": epoch, "loss_kink": 2}
+        | {"snr_drop": 4 if layer == "two" else None, "gradient_mean": 1.0, "gradient_std": 2.0, "snr": 0.5}
+        | {"weight_norm": None}
+        for layer in layers
+        for epoch in epochs
+    ]
+    table = pl.DataFrame(rows, schema_overrides={"weight_norm": pl.Float64})
+    axes = plots.figure("dynamics", table).axes
+    assert [axis.get_title() for axis in axes] == ["gradients", "signal to noise"]
+    upright = [line.get_xdata()[0] for line in axes[1].lines if list(line.get_ydata()) == [0, 1]]
+    assert sorted(upright) == [2, 2, 4] or sorted(upright) == [2, 4]
+    names = [text.get_text() for text in axes[0].figure.legends[0].get_texts()]
+    assert names == ["one", "two", "mean", "deviation", "the loss kinks", "the SNR drops"]
+
+
+def test_dynamics_are_those_of_the_layers_and_epochs_that_are_asked_for(study):
+    table = study.ask(WAIST, layers="out", epochs=[1]).measure("dynamics")
+    assert table.select("layer", "epoch").unique().rows() == [("out", 1)]
+
+
+def test_without_dynamics_there_are_none(tmp_path):
+    store = tmp_path / "bare.zarr"
+    with ibstore.Recorder(store, nn.Sequential(nn.Linear(2, 2)), x=torch.zeros(20, 2)) as recorder:
+        recorder.record(0)
+    with pytest.raises(UsageError, match="no run has dynamics of these layers; record some"):
+        Study(store).ask(WAIST).measure("dynamics")
+
+
+# ---- estimates
+
+
+def test_a_diagram_says_every_area(study):
+    table = study.ask(WAIST, epochs=[1], layers="out").measure("diagram")
+    axis = plots.diagram(table)
+    row = table.row(0, named=True)
+    said = [text.get_text() for text in axis.texts]
+    assert {f"H({name}) {row[column]:.2f}" for name, column in (("X", "h_x"), ("Y", "h_y"), ("T", "h_t"))} <= set(said)
+    least = 1e-4 * sum(abs(row[name]) for name in REGIONS.values())
+    numbers = sorted(f"{row[name]:.2f}" for name in REGIONS.values() if row[name] > least)
+    assert set(numbers) <= set(said)
+
+
+def test_circles_have_the_areas_of_their_entropies():
+    entropies = {"h_x_given_ty": 5.0, "h_y_given_xt": 0.0, "h_t_given_xy": 0.0, "i_xy_given_t": 0.5}
+    entropies |= {"i_xt_given_y": 3.0, "i_ty_given_x": 0.0, "i_xyt": 0.5, "h_x": 9.0, "h_y": 1.0, "h_t": 3.5}
+    table = pl.DataFrame(
+        [
+            {**entropies, "run": "a", "epoch": 3, "layer": "out", "unit": "bits"}
+            | dict.fromkeys(("waist", "estimator", "split", "channel"), "-")
+        ]
+    )
+    axis = plots.diagram(table)
+    radii = sorted(patch.get_path().get_extents().width / 2 for patch in axis.patches)
+    assert axis.get_title() == "out [bits]"
+    assert radii[-1] > radii[0]
+    assert {"5.00", "3.00", "0.50"} <= {text.get_text() for text in axis.texts}
+
+
+def test_without_labels_there_is_no_diagram(study):
+    table = study.ask(WAIST, epochs=[1], layers="out").measure("diagram").with_columns(i_xyt=pl.lit(None, pl.Float64))
+    with pytest.raises(UsageError, match="the diagram needs labels, and the samples have none; draw the curves"):
+        plots.diagram(table)
+
+
+def test_convergence_is_drawn_against_the_samples(study):
+    table = study.ask(WAIST, layers="out").measure("convergence(20, 50, 100)", ["plugin", "miller_madow"])
+    axes = plots.figure("convergence", table).axes
+    assert [axis.get_ylabel() for axis in axes] == ["H(T) [bits]", "I(X;T) [bits]", "I(T;Y) [bits]"]
+    rows = table.filter(epoch=1, quantity="h_t", estimator="plugin").sort("size")
+    np.testing.assert_array_equal(lines(axes[0])["out plugin"], rows.select("size", "mean").to_numpy())
+    assert axes[0].get_xticks().tolist() == rows["size"].to_list()
+
+
+# ---- limits
+
+
+def test_the_best_layer_is_told_by_colour_and_its_epoch_by_number(study):
+    table = study.ask(WAIST, layers=["conv2", "out"]).measure("betas(count=9)")
+    axis = plots.beta(table)
+    drawn = np.concatenate([dots.get_offsets() for dots in axis.collections])
+    assert sorted(map(tuple, drawn)) == sorted(table.select("beta", "functional").rows())
+    assert {text.get_text() for text in axis.texts} == set(table["epoch"].cast(pl.String))
+
+
+def test_bounds_are_drawn_against_the_epoch(study):
+    table = study.ask(WAIST, layers=["out"]).measure("bounds(dimension=10)")
+    axis = plots.bound(table)
+    np.testing.assert_allclose(lines(axis)["out"], table.select("epoch", "input_compression").to_numpy())
+    np.testing.assert_allclose(lines(axis)["classic"], table.select("epoch", "classic").to_numpy())
+
+
+@pytest.mark.parametrize("kind", ["dynamics", "diagram", "convergence(50, 100)", "beta(count=5)", "bound"])
+def test_they_are_drawn_from_the_command_line(ibstore: Command, captured, tmp_path, kind):
+    waist = () if kind == "dynamics" else ("--waist", WAIST)
+    chosen = ("--layer", "out", "--results", tmp_path / "results", *waist)
+    done = ibstore("plot", captured, kind, *chosen, "-o", tmp_path / "a.svg")
+    assert (done.code, done.out) == (0, "")
+    assert (tmp_path / "a.svg").stat().st_size > 5_000
+
+
+def test_arguments_of_a_picture_are_those_of_its_measure(ibstore: Command, captured, tmp_path):
+    done = ibstore("plot", captured, "beta(counts=5)", "-o", tmp_path / "a.svg", "--results", tmp_path / "results")
+    assert done.code == 2
+    assert "measure 'betas(counts=5)'" in done.err
