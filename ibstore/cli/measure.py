@@ -51,6 +51,11 @@ def command(
     transmitted                                  what stochastic layers say that they tell
     outcomes                                     loss, error, KL beside swept settings
     maps(count=6)                                where in a picture layers say something
+    units                                        quantiles, mean, deviation of each unit
+    histogram(number=0, bins=50)                 values of one unit, class by class
+    samples(row=0, most=16)                      what layers say of one sample
+    stages(row=0, most=16)                       what a waist makes of one sample
+    neighbours(most=100)                         are neighbouring units independent?
     ranges                                       what bins clip, and how many are used
     runs(level=0.95)                             mean, spread and interval over runs
     extended(form=pooled, seed=0)                several networks as one, or form=sampled

@@ -32,6 +32,11 @@ def command(
     convergence  estimates against the number of samples
     beta         the best layer and epoch at each beta
     bound        bounds of the generalization error against the epoch
+    dependence   joint against product probability of neighbouring units
+    waist        a sample's layer as it is, reduced, and as bins
+    samples      what layers say of one sample, before and after training
+    units        quantiles, mean and deviation of each unit
+    histogram    values of a unit, class by class
     dynamics     gradients, their SNR, and weights against the epoch
     outcomes     loss, error and divergence against swept settings
     transmitted  what stochastic layers tell of the input, against beta_kl

@@ -32,6 +32,9 @@ BINLESS: Final[dict[str, tuple[str, ...]]] = {
     "transmitted": ("waist", "waists", "channels"),
     "maps": ("waist", "waists", "channels"),
     "dynamics": ("waist", "waists", "channels", "unit"),
+    "units": ("waist", "waists", "channels", "unit"),
+    "histogram": ("waist", "waists", "channels", "unit"),
+    "samples": ("waist", "waists", "channels", "unit"),
     "outcomes": ("waist", "waists", "channels", "layer", "unit"),
 }
 """Measures, and pictures of them, that hang on no waist, and the options that mean nothing to each."""

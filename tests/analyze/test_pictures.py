@@ -16,6 +16,7 @@ from ibstore.errors import UsageError
 from tests.conftest import Command
 
 WAIST = "a: *=identity | quantile(bins=2)"
+VALUES = "values: *=identity | exact"
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +186,121 @@ def test_arguments_of_a_picture_are_those_of_its_measure(ibstore: Command, captu
     done = ibstore("plot", captured, "beta(counts=5)", "-o", tmp_path / "a.svg", "--results", tmp_path / "results")
     assert done.code == 2
     assert "measure 'betas(counts=5)'" in done.err
+
+
+# ---- what layers look like
+
+
+def values_of(study, layer, epoch=1):
+    run = study.store.run(study.store.run_names()[0])
+    blocks = run.segment(epoch).blocks(run.manifest.splits[0], run.layer(layer), epoch)
+    return np.concatenate(list(blocks)).astype(np.float64), run.probe(run.manifest.splits[0])
+
+
+def grid(axis):
+    """Values of an image, without the lines between maps."""
+    shown = np.ma.getdata(axis.images[0].get_array())
+    return shown[np.isfinite(shown)]
+
+
+def test_units_are_quantiles_means_and_deviations(study):
+    table = study.ask(VALUES, layers=["conv2", "out"], epochs=[1]).measure("units")
+    for layer in ("conv2", "out"):
+        values, _ = values_of(study, layer)
+        rows = table.filter(layer=layer).sort("map", "row", "column")
+        flat = values.reshape(len(values), -1)
+        expected = {"q01": np.quantile(flat, 0.01, axis=0), "q99": np.quantile(flat, 0.99, axis=0)}
+        expected |= {"mean": flat.mean(0), "std": flat.std(0)}
+        for name, own in expected.items():
+            np.testing.assert_allclose(rows[name].to_numpy(), own, rtol=1e-9, atol=1e-12)
+        assert rows["number"].to_list() == list(range(flat.shape[1]))
+    figure = plots.figure("units", table)
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles[:4] == [f"conv2 · {name}" for name in ("0.01 quantile", "0.99 quantile", "mean", "deviation")]
+    assert len(grid(figure.axes[0])) == 32 * 7 * 7
+    assert sorted(grid(figure.axes[6])) == pytest.approx(sorted(table.filter(layer="out")["mean"]))
+
+
+def test_a_histogram_is_numpys_class_by_class(study):
+    table = study.ask(VALUES, layers="out", epochs=[1]).measure("histogram(number=3, bins=7)")
+    values, probe = values_of(study, "out")
+    edges = np.histogram_bin_edges(values[:, 3], 7)
+    for label in range(10):
+        rows = table.filter(label=label).sort("left")
+        np.testing.assert_array_equal(rows["n"], np.histogram(values[probe.classes() == label, 3], edges)[0])
+    np.testing.assert_allclose(table.filter(label=0)["left"], edges[:-1])
+    axes = plots.figure("histogram", table).axes
+    assert [axis.get_title() for axis in axes] == ["out · unit 3", "labels"]
+    heights = [bar.get_height() for bar in axes[1].patches]
+    assert heights == np.bincount(probe.classes()).tolist()
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("histogram(number=10)", "layer 'out' has units 0 to 9, and no 10"),
+        ("histogram(bins=0)", "bins is 0; give 1 or more"),
+        ("samples(row=5000)", r"has rows 0 to \d+, and no 5000"),
+        ("stages(row=-1)", r"has rows 0 to \d+, and no -1"),
+    ],
+)
+def test_what_is_not_there_is_refused(study, what, message):
+    with pytest.raises(UsageError, match=message):
+        study.ask(VALUES, layers="out").measure(what)
+
+
+def test_a_sample_is_shown_before_and_after_training(study):
+    table = study.ask(VALUES, layers=["conv1", "out"]).measure("samples(row=2, most=4)")
+    before, probe = values_of(study, "conv1", 0)
+    after, _ = values_of(study, "conv1", 1)
+    assert table["sample"].unique().to_list() == [probe.samples()[2]]
+    for epoch, values in ((0, before), (1, after)):
+        rows = table.filter(layer="conv1", epoch=epoch).sort("map", "row", "column")
+        np.testing.assert_array_equal(rows["value"], values[2, :4].ravel())
+    figure = plots.figure("samples", table)
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == [
+        f"{layer} · epoch {epoch}" for layer in ("conv1", "out") for epoch in (0, 1)
+    ]
+    first, second = (axis.images[0].get_clim() for axis in figure.axes[:2])
+    assert first == second
+
+
+def test_a_waist_is_shown_stage_by_stage(study):
+    table = study.ask("w: *=maxpool(7, 7) | threshold(0.2)", layers="conv1", epochs=[1]).measure("stages(row=1)")
+    values, _ = values_of(study, "conv1")
+    pooled = values[1].reshape(16, 2, 7, 2, 7).max((2, 4))
+    stages = {stage: table.filter(stage=stage).sort("map", "row", "column") for stage in ("layer", "reduced", "bins")}
+    np.testing.assert_array_equal(stages["layer"]["value"], values[1].ravel())
+    np.testing.assert_allclose(stages["reduced"]["value"], pooled.ravel(), rtol=1e-6)
+    np.testing.assert_array_equal(stages["bins"]["value"], (pooled >= 0.2).ravel())
+    assert stages["reduced"]["row"].max() == stages["reduced"]["column"].max() == 1
+    figure = plots.figure("waist", table)
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == ["conv1 · layer", "reduced", "bins"]
+
+
+def test_neighbours_have_joint_and_product_probabilities(study):
+    table = study.ask("w: *=identity | threshold(0.0)", layers="out", epochs=[1]).measure("neighbours(most=3)")
+    values, _ = values_of(study, "out")
+    assert table["number"].unique().sort().to_list() == [0, 4, 8]
+    bins = values >= 0
+    for number in (0, 4, 8):
+        one, other = bins[:, number], bins[:, number + 1]
+        expected = {
+            (float(np.mean((one == a) & (other == b))), float(np.mean(one == a) * np.mean(other == b)))
+            for a in np.unique(one)
+            for b in np.unique(other)
+        }
+        found = set(table.filter(number=number).select("p_joint", "p_product").iter_rows())
+        np.testing.assert_allclose(sorted(found), sorted(expected), rtol=1e-9)
+    axis = plots.dependence(table)
+    shown = table.filter(pl.col("p_joint") > 0)
+    assert len(axis.collections[0].get_offsets()) == len(shown)
+
+
+@pytest.mark.parametrize("kind", ["units", "histogram", "samples", "waist", "dependence"])
+def test_views_are_drawn_from_the_command_line(ibstore: Command, captured, tmp_path, kind):
+    waist = ("--waist", WAIST) if kind in {"waist", "dependence"} else ()
+    chosen = ("--layer", "out", "--results", tmp_path / "results", *waist)
+    done = ibstore("plot", captured, kind, *chosen, "-o", tmp_path / "a.svg")
+    assert (done.code, done.out) == (0, "")
+    assert (tmp_path / "a.svg").stat().st_size > 5_000

@@ -175,6 +175,46 @@ def maps(count: int = 6) -> Measure:
 
 
 @measure
+def units() -> Measure:
+    """Quantiles, mean and deviation of each unit of layers."""
+    from ibstore.analyze.measures import views
+
+    return lambda asked: views.units(asked.whole)
+
+
+@measure
+def histogram(number: int = 0, bins: int = 50) -> Measure:
+    """Values of unit ``number`` of each layer, class by class."""
+    from ibstore.analyze.measures import views
+
+    return lambda asked: views.histogram(asked.whole, number, bins)
+
+
+@measure
+def samples(row: int = 0, most: int = 16) -> Measure:
+    """What layers say of the sample in a ``row``, before and after training: their first ``most`` maps."""
+    from ibstore.analyze.measures import views
+
+    return lambda asked: views.samples(asked.whole, row, most)
+
+
+@measure
+def stages(row: int = 0, most: int = 16) -> Measure:
+    """What a waist makes of the sample in a ``row``: the layer, reduced, and its bins."""
+    from ibstore.analyze.measures import views
+
+    return lambda asked: views.stages(asked.whole, row, most)
+
+
+@measure
+def neighbours(most: int = 100) -> Measure:
+    """Joint against product probability of the bins of neighbouring units, of at most so many pairs."""
+    from ibstore.analyze.measures import views
+
+    return lambda asked: views.neighbours(asked.whole, most)
+
+
+@measure
 def ranges() -> Measure:
     """What the bins clip, and how many of them are used."""
     from ibstore.analyze.measures import binning

@@ -13,6 +13,10 @@ WHOLE: Final = (
     *(
         "n_fit",
         "batches",
+        "number",
+        "other_number",
+        "map",
+        "label",
         "classes",
         "seed",
         "sample",
@@ -28,7 +32,7 @@ WHOLE: Final = (
 )
 TEXTS: Final = (
     *("run", "split", "layer", "channel", "waist", "edges", "estimator", "quantity", "unit"),
-    *("other", "other_channel", "other_edges", "method", "form", "variant", "target"),
+    *("other", "other_channel", "other_edges", "method", "form", "variant", "target", "stage"),
 )
 KINDS: Final = {**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(TEXTS, "String"), "saturated": "Boolean"}
 """Types of columns by polars' names; all others are Float64."""

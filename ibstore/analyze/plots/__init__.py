@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ibstore.analyze.plots import estimates, limits, planes, stochastic, training
+from ibstore.analyze.plots import estimates, limits, planes, stochastic, training, views
 from ibstore.analyze.plots import outcomes as trainings
 from ibstore.analyze.plots.page import Kind, alone
 from ibstore.analyze.plots.style import style
@@ -31,6 +31,11 @@ KINDS: Final[dict[str, Kind]] = {
     "convergence": estimates.convergence,
     "beta": limits.beta,
     "bound": limits.bound,
+    "units": views.units,
+    "histogram": views.histogram,
+    "samples": views.samples,
+    "waist": views.waist,
+    "dependence": views.dependence,
     "outcomes": trainings.outcomes,
     "transmitted": stochastic.transmitted,
     "correlation": stochastic.correlation,
@@ -38,9 +43,12 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 MEASURES: Final = {
-    **{name: name for name in ("dynamics", "diagram", "convergence", "outcomes", "transmitted", "correlation", "maps")},
+    **{name: name for name in ("dynamics", "diagram", "convergence", "units", "histogram", "samples")},
+    **{name: name for name in ("outcomes", "transmitted", "correlation", "maps")},
     "beta": "betas",
     "bound": "bounds",
+    "waist": "stages",
+    "dependence": "neighbours",
 }
 """Measure whose table a kind draws; the others draw the information plane."""
 
@@ -51,6 +59,11 @@ diagram = alone(estimates.diagram)
 convergence = alone(estimates.convergence)
 beta = alone(limits.beta)
 bound = alone(limits.bound)
+units = alone(views.units)
+histogram = alone(views.histogram)
+samples = alone(views.samples)
+waist = alone(views.waist)
+dependence = alone(views.dependence)
 outcomes = alone(trainings.outcomes)
 transmitted = alone(stochastic.transmitted)
 correlation = alone(stochastic.correlation)
