@@ -9,6 +9,7 @@ from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import listening, tell
 from ibstore.cli.selecting import BINLESS, VALUES, Selected, selecting
+from ibstore.errors import UsageError
 
 NAME = "plot"
 
@@ -17,7 +18,14 @@ NAME = "plot"
 def command(
     selected: Selected,
     kind: Annotated[str, typer.Argument(metavar="KIND", help="Which picture, such as plane.", show_default=False)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to draw to: .png, .svg or .pdf.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to draw to: .png, .svg or .pdf.")] = None,
+    animate: Annotated[
+        Path | None, typer.Option("--animate", help="File for a film of the plane, an epoch a frame: .gif or .mp4.")
+    ] = None,
+    mean: Annotated[
+        bool, typer.Option("--mean", help="Of the plane: the mean path over the runs, and their spread.")
+    ] = False,
+    normalized: Annotated[bool, typer.Option("--normalized", help="Of the plane: parts of H(X) and of H(Y).")] = False,
     estimator: EstimatorOption = None,
     beta: BetaOption = 1.0,
     unit: UnitOption = "bits",
@@ -51,7 +59,8 @@ def command(
     from ibstore.analyze import plots
 
     name = kind.partition("(")[0].strip()
-    plots.check(name, out)
+    options = {option: True for option, given in (("mean", mean), ("normalized", normalized)) if given}
+    _check_files(name, out, animate, options)
     study = selected.study()
     measure = plots.MEASURES.get(name)
     if measure in BINLESS:
@@ -63,6 +72,26 @@ def command(
             table = asked.plane(estimator or "plugin", beta=beta, unit=unit)
         else:
             table = asked.measure(measure + kind.removeprefix(name), estimator or "plugin", unit=unit)
-    plots.draw(name, table, out)
+    if out is not None:
+        plots.draw(name, table, out, **options)
+    if animate is not None:
+        plots.animate(table, animate, **options)
     if not quiet:
-        tell(f"{out} drawn: {name}" if measure in BINLESS else f"{out} drawn: {name} of {', '.join(names)}")
+        of_waists = "" if measure in BINLESS else f" of {', '.join(names)}"
+        for file in filter(None, (out, animate)):
+            tell(f"{file} drawn: {name}{of_waists}")
+
+
+def _check_files(name: str, out: Path | None, film: Path | None, options: dict[str, bool]) -> None:
+    """Return when such a picture can be drawn to these files; raises `UsageError`."""
+    from ibstore.analyze import plots
+    from ibstore.analyze.plots.animation import check
+
+    if out is None and film is None:
+        raise UsageError("there is no file to draw to; give one with -o, or with --animate")
+    plots.check(name, Path("plane.png") if out is None else out)
+    of_planes = {**options, **({} if film is None else {"animate": film})}
+    if of_planes and name != "plane":
+        raise UsageError(f"--{next(iter(of_planes))} is about the plane, and means nothing to {name}; leave it out")
+    if film is not None:
+        check(film)

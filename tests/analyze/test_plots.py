@@ -12,6 +12,7 @@ from ibstore.analyze import Study, plots
 from ibstore.analyze.plots.page import Page, Panel
 from ibstore.analyze.plots.style import STYLE, legend_below
 from ibstore.errors import UsageError, WriteError
+from tests.conftest import Command
 
 from .stores import make_store, numbered
 
@@ -278,3 +279,86 @@ def test_a_legend_of_long_names_stays_within_its_picture():
     FigureCanvasAgg(figure).draw()
     box = figure.legends[0].get_window_extent()
     assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+
+
+# ---- many runs, normalized axes, films
+
+
+@pytest.fixture
+def runs(table):
+    """The same three times, with other informations."""
+    shifted = [
+        table.filter(waist="a").with_columns(run=pl.lit(f"run{number}"), i_xt=pl.col("i_xt") - number / 4)
+        for number in range(3)
+    ]
+    return pl.concat(shifted)
+
+
+def test_the_mean_path_is_that_of_the_runs_with_their_spread(runs, table):
+    axis = plots.plane(runs, mean=True)
+    one = table.filter(waist="a")
+    expected = one.with_columns(i_xt=pl.col("i_xt") - 0.25).select("i_xt", "i_ty").rows()
+    np.testing.assert_allclose(sorted(map(tuple, points(axis))), sorted(expected), rtol=1e-12)
+    bars = [line.get_xdata() for line in axis.lines if len(set(line.get_ydata())) == 1 and len(line.get_xdata()) == 2]
+    widths = [right - left for left, right in bars if right - left == pytest.approx(0.5)]
+    assert len(widths) == len(expected)  # one deviation of three values a quarter apart, both ways
+    figure = plots.figure("plane", runs, mean=True)
+    assert figure.get_suptitle().startswith("mean of 3 runs · ")
+
+
+def test_normalized_informations_are_parts_of_entropies(study):
+    bits, nats = (study.analyze("a: *=identity | quantile(bins=2)", unit=unit) for unit in ("bits", "nats"))
+    axis, other = (plots.plane(table, normalized=True) for table in (bits, nats))
+    expected = bits.select(pl.col("i_xt") / pl.col("h_x"), pl.col("i_ty") / pl.col("h_y")).rows()
+    np.testing.assert_allclose(sorted(map(tuple, points(axis))), sorted(expected), rtol=1e-12)
+    np.testing.assert_allclose(points(axis), points(other), rtol=1e-9)
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("I(X;T) / H(X)", "I(T;Y) / H(Y)")
+
+
+def test_without_an_entropy_of_the_input_nothing_is_a_part_of_it(study):
+    table = study.analyze("a: *=identity | threshold(0)").with_columns(h_x=pl.lit(None, pl.Float64))
+    with pytest.raises(UsageError, match=r"'plugin' knows no H.X., of which I.X;T. would be a part; take another one"):
+        plots.plane(table, normalized=True)
+
+
+def test_a_film_has_a_frame_an_epoch(table, tmp_path):
+    from PIL import Image
+
+    plots.animate(table.filter(waist="a"), tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as film:
+        frames = []
+        for number in range(film.n_frames):
+            film.seek(number)
+            frames.append((film.info["duration"], film.convert("RGB").tobytes()))
+    assert len({content for _, content in frames}) == table["epoch"].n_unique()
+    assert sum(length for length, _ in frames) == pytest.approx(1000 * (3 + 12) / 8, abs=100)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.avi", "film"])
+def test_films_that_cannot_be_made_are_refused(name, table, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match=r"needs ffmpeg, and there is none here|has no known format of films"):
+        plots.animate(table, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("plane",), "there is no file to draw to; give one with -o, or with --animate"),
+        (("curves", "--animate", "a.gif"), "--animate is about the plane, and means nothing to curves"),
+        (("dynamics", "-o", "a.png", "--mean"), "--mean is about the plane, and means nothing to dynamics"),
+        (("plane", "--animate", "a.png"), "a.png has no known format of films; end the name in .gif or .mp4"),
+    ],
+)
+def test_what_is_not_about_the_picture_is_refused(ibstore: Command, captured, arguments, message):
+    done = ibstore("plot", captured, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_a_film_is_made_from_the_command_line(ibstore: Command, captured, tmp_path):
+    chosen = ("--layer", "out", "--waist", "a: *=identity | quantile(bins=2)", "--results", tmp_path / "results")
+    done = ibstore("plot", captured, "plane", *chosen, "--animate", tmp_path / "a.gif", "--normalized", "-q")
+    assert (done.code, done.out) == (0, "")
+    assert (tmp_path / "a.gif").read_bytes().startswith(b"GIF89a")

@@ -10,10 +10,11 @@ that makes several panels (waists, runs) is drawn whole by `figure`, and to a fi
 
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.plots import estimates, limits, planes, stochastic, training, views
 from ibstore.analyze.plots import outcomes as trainings
+from ibstore.analyze.plots.animation import animate
 from ibstore.analyze.plots.page import Kind, alone
 from ibstore.analyze.plots.style import style
 from ibstore.errors import UsageError, WriteError
@@ -52,6 +53,31 @@ MEASURES: Final = {
 }
 """Measure whose table a kind draws; the others draw the information plane."""
 
+__all__ = [
+    "KINDS",
+    "MEASURES",
+    "animate",
+    "beta",
+    "bound",
+    "check",
+    "convergence",
+    "correlation",
+    "curves",
+    "dependence",
+    "diagram",
+    "draw",
+    "dynamics",
+    "figure",
+    "histogram",
+    "maps",
+    "outcomes",
+    "plane",
+    "samples",
+    "transmitted",
+    "units",
+    "waist",
+]
+
 plane = alone(planes.plane)
 curves = alone(planes.curves)
 dynamics = alone(training.dynamics)
@@ -78,8 +104,8 @@ def check(kind: str, out: Path) -> None:
         raise UsageError(f"{out} has no known picture format; end the name in .png, .svg or .pdf")
 
 
-def figure(kind: str, table: "pl.DataFrame") -> "Figure":
-    """All panels of a table on a figure of their own.
+def figure(kind: str, table: "pl.DataFrame", **options: Any) -> "Figure":
+    """All panels of a table on a figure of their own; ``options`` are those of the kind.
 
     Raises
     ------
@@ -90,11 +116,11 @@ def figure(kind: str, table: "pl.DataFrame") -> "Figure":
         raise UsageError("the table has bits and nats, which no axis holds together; draw one unit at a time")
     if not len(table):
         raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
-    return KINDS[kind](table).figure()
+    return KINDS[kind](table, **options).figure()
 
 
-def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
-    """Draw a table as a picture of ``kind`` to ``out``; its suffix says the format.
+def draw(kind: str, table: "pl.DataFrame", out: Path, **options: Any) -> None:
+    """Draw a table as a picture of ``kind`` to ``out``, whose suffix says the format; ``options`` are the kind's.
 
     Raises
     ------
@@ -104,7 +130,7 @@ def draw(kind: str, table: "pl.DataFrame", out: Path) -> None:
         When the file cannot be written.
     """
     check(kind, out)
-    drawn, content = figure(kind, table), BytesIO()
+    drawn, content = figure(kind, table, **options), BytesIO()
     with style():
         drawn.savefig(content, format=out.suffix[1:].lower())
     try:

@@ -7,7 +7,7 @@ user's, is decided here for all of them.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from ibstore.analyze.plots.style import style
 from ibstore.errors import UsageError
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     Finish = Callable[[Figure, list[Axes]], None]
 
 Draw = Callable[["Axes"], None]
-
-LEGEND_INCHES: Final = 1.2
-"""Room below and above the panels, for the legend and the caption."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,21 @@ class Page:
         """All panels on a figure of its own, in the house's style."""
         from matplotlib.figure import Figure
 
-        columns = min(self.columns, len(self.panels))
-        rows = -(-len(self.panels) // columns)
-        (width, height), (right, below) = self.inches, self.margin
+        (width, height), (right, below), (rows, columns) = self.inches, self.margin, self._grid
         with style():
             figure = Figure(figsize=(width * columns + right, height * rows + below), layout="constrained")
+        self.fill(figure)
+        return figure
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        columns = min(self.columns, len(self.panels))
+        return -(-len(self.panels) // columns), columns
+
+    def fill(self, figure: "Figure") -> None:
+        """All panels on an empty figure, in the house's style."""
+        rows, columns = self._grid
+        with style():
             axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
             for axis, panel in zip(axes, self.panels, strict=False):
                 panel.draw(axis)
@@ -77,7 +84,6 @@ class Page:
             for spare in axes[len(self.panels) :]:
                 spare.remove()
             self.finish(figure, axes[: len(self.panels)])
-        return figure
 
     def on(self, axes: "Axes | None") -> "Axes":
         """Its one panel on axes of the user's, in whatever style they have; without any on a figure of its own.
@@ -101,7 +107,8 @@ class Page:
         return axes
 
 
-Kind = Callable[["pl.DataFrame"], Page]
+Kind = Callable[..., Page]
+"""From a table, and options by name."""
 
 
 def alone(kind: Kind) -> "Callable[..., Axes]":

@@ -21,24 +21,32 @@ QUANTITIES: Final[dict[str, tuple[str, Any]]] = {
     "i_ty": ("I(T;Y)", "-."),
     "ib": ("I(X;T) − β·I(T;Y)", ":"),
 }
+NORMALIZED: Final = "part of the whole"
+"""What the column ``unit`` says of informations that are parts of an entropy."""
+
 LIGHTEST: Final = 0.35
 COLUMNS: Final = 3
 
 
-def plane(table: "pl.DataFrame") -> Page:
+def plane(table: "pl.DataFrame", *, mean: bool = False, normalized: bool = False) -> Page:
     """Information plane of such a table: a panel a waist and estimator, layers by colour, epochs by shade.
 
     Dashed lines are the limits: H(X) (and log N, its ceiling) on the horizontal axis, H(Y) on the vertical one. Thin
     lines are error bars, where an estimator has some. Of a layer that is looked at channel by channel it is the mean.
 
+    With ``mean`` the mean path over the runs (and splits), and as thin lines one deviation of them, both ways; without
+    it each run has a path. With ``normalized`` I(X;T)/H(X) and I(T;Y)/H(Y), so that other data and units compare.
+
     Raises
     ------
     UsageError
-        When the samples have no labels.
+        When the samples have no labels, or an estimator has no H(X) to normalize by.
     """
     if table["i_ty"].null_count() == len(table):
         raise UsageError("the information plane needs labels, and the samples have none; draw the curves instead")
     layers = table["layer"].unique(maintain_order=True).to_list()
+    table = _normalized(table) if normalized else table
+    table = _mean_path(table) if mean else table
     panels = [Panel(title, partial(_plane_panel, table=shown, layers=layers)) for title, shown in _panels(table)]
 
     def finish(figure: "Figure", axes: "list[Axes]") -> None:  # noqa: ARG001
@@ -88,6 +96,41 @@ def _panels(table: "pl.DataFrame") -> "Iterator[tuple[str, pl.DataFrame]]":
         yield f"{waist} · {estimator}" if several else str(waist), shown
 
 
+def _normalized(table: "pl.DataFrame") -> "pl.DataFrame":
+    """Informations as parts of H(X) and H(Y), which are 1 then; log N is in units of H(X)."""
+    import polars as pl
+
+    if table["h_x"].is_null().any():
+        lacking = table.filter(pl.col("h_x").is_null())["estimator"][0]
+        raise UsageError(f"estimator {lacking!r} knows no H(X), of which I(X;T) would be a part; take another one")
+    scale = [
+        (pl.col(name) / pl.col(whole)).alias(name)
+        for which, whole in (("i_xt", "h_x"), ("i_ty", "h_y"))
+        for name in (which, f"{which}_low", f"{which}_high")
+    ]
+    ceiling = pl.col("ceiling") / pl.col("h_x")
+    ends = [pl.col(name) / pl.col(name) for name in ("h_x", "h_y")]
+    return table.with_columns(*scale, ceiling, *ends, pl.lit(NORMALIZED).alias("unit"))
+
+
+def _mean_path(table: "pl.DataFrame") -> "pl.DataFrame":
+    """A row a waist, estimator, layer, channel and epoch: means over all runs and splits, and one deviation of them."""
+    import polars as pl
+
+    keys = ["waist", "estimator", "unit", "layer", "channel", "epoch"]
+    named = ("n", "ceiling", "h_x", "h_y", "i_xt", "i_ty")
+    middle = [pl.col(name).mean() for name in named]
+    ends = [
+        (pl.col(name).mean() + sign * pl.col(name).std()).alias(f"{name}_{end}")
+        for name in ("i_xt", "i_ty")
+        for sign, end in ((-1, "low"), (1, "high"))
+    ]
+    runs = pl.format("mean of {} runs", pl.col("run").n_unique()).alias("run")
+    split = pl.col("split").unique(maintain_order=True).implode().list.join(", ").alias("split")
+    found = table.group_by(keys, maintain_order=True).agg(runs, split, *middle, *ends)
+    return found.with_columns(pl.col("n").cast(pl.Int64))
+
+
 def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None:
     unit = table["unit"][0]
     _limits(axis, table)
@@ -99,8 +142,8 @@ def _plane_panel(axis: "Axes", table: "pl.DataFrame", layers: list[str]) -> None
         axis.plot(path["i_xt"], path["i_ty"], color=colour, linewidth=0.8, alpha=0.5, zorder=2)
         _bars(axis, path, shades)
         axis.scatter(path["i_xt"], path["i_ty"], color=shades, s=size, edgecolor="white", linewidth=0.5, zorder=3)
-    axis.set_xlabel(f"I(X;T) [{unit}]")
-    axis.set_ylabel(f"I(T;Y) [{unit}]")
+    axis.set_xlabel("I(X;T) / H(X)" if unit == NORMALIZED else f"I(X;T) [{unit}]")
+    axis.set_ylabel("I(T;Y) / H(Y)" if unit == NORMALIZED else f"I(T;Y) [{unit}]")
 
 
 def _bars(axis: "Axes", path: "pl.DataFrame", shades: list[tuple[float, ...]]) -> None:
@@ -116,10 +159,7 @@ def _bars(axis: "Axes", path: "pl.DataFrame", shades: list[tuple[float, ...]]) -
 
 def _limits(axis: "Axes", table: "pl.DataFrame") -> None:
     """Lines at H(X), log N and H(Y), with room for what they say."""
-    import numpy as np
-
-    samples = max(table["n"])
-    ceiling = np.log(samples) if table["unit"][0] == "nats" else np.log2(samples)
+    ceiling = max(table["ceiling"])
     h_x = max(table["h_x"].drop_nulls(), default=ceiling)  # estimators that have none
     h_y = max(table["h_y"].drop_nulls(), default=None)
     right = max(ceiling, h_x)
