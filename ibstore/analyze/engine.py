@@ -18,7 +18,7 @@ from ibstore.analyze.sources import input_source, layer_source
 from ibstore.analyze.tasks import Task
 from ibstore.errors import ValuesError
 from ibstore.events import Emit, Event
-from ibstore.store.reader import listed
+from ibstore.store.format.layout import listed
 
 if TYPE_CHECKING:
     from ibstore.analyze.sql.counts import KeyCounter

@@ -320,7 +320,7 @@ def explained(scans: Sequence[Scan]) -> "pl.DataFrame":
     """The plan as a table, a row a scan; sizes are bytes."""
     import polars as pl
 
-    from ibstore.store.reader import listed
+    from ibstore.store.format.layout import listed
 
     rows = [
         {

@@ -15,7 +15,7 @@ from ibstore.analyze.parts import Parts
 from ibstore.analyze.stochastic import mean_kl
 from ibstore.analyze.tasks import TEXT_COLUMNS, WHOLE, Task
 from ibstore.errors import ValuesError
-from ibstore.store.reader import listed
+from ibstore.store.format.layout import listed
 
 if TYPE_CHECKING:
     import polars as pl

@@ -19,7 +19,8 @@ from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import UnknownNameError, UsageError
 from ibstore.events import Emit, Event
 from ibstore.store import Run, Store
-from ibstore.store.reader import Listed, listed
+from ibstore.store.format.layout import listed
+from ibstore.store.reader import Listed
 
 if TYPE_CHECKING:
     import polars as pl

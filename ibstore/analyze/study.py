@@ -48,6 +48,10 @@ class Study:
         self.store = Store.open(store)
         self.parts = Parts.beside(self.store.storage) if results is None else Parts(open_storage(results))
 
+    def _repr_html_(self) -> str:
+        """The store's runs, for a notebook."""
+        return self.store._repr_html_()
+
     def ask(
         self,
         waists: Waists = "thesis-6.2",

@@ -25,6 +25,7 @@ from ibstore.cli import (
     sweep,
     verify,
     waists,
+    watch,
 )
 from ibstore.cli.progress import tell
 from ibstore.cli.spare import Command, Group
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(capture, analyze, measure, probe, sweep, doctor, query, plot),
+    *(capture, analyze, measure, probe, sweep, doctor, query, plot, watch),
     *(ls, info, waists, import_, export, verify, repair, cp, merge, rm),
 ):
     app.command(command.NAME, cls=Command)(command.command)

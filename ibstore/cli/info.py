@@ -52,7 +52,7 @@ def _record(run: "Run") -> dict[str, object]:
 
 
 def _text(run: "Run") -> str:
-    from ibstore.store.reader import listed
+    from ibstore.store.format.layout import listed
 
     manifest = run.manifest
     ratio = f", {run.raw_bytes / run.stored_bytes:.2f} × smaller" if run.stored_bytes else ""

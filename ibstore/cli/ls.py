@@ -36,7 +36,7 @@ def command(store: StoreArgument, form: FormatOption = None, out: OutOption = No
 
 
 def _row(found: "Listed") -> list[str]:
-    from ibstore.store.reader import listed
+    from ibstore.store.format.layout import listed
 
     note = DAMAGED if found.damage else ""
     if found.run is None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibstore.errors import DamagedError, NewerFormatError, NotAStoreError, UnknownNameError
+from ibstore.store import html
 from ibstore.store.committed import CommittedArray, Result
+from ibstore.store.format.layout import listed
 from ibstore.store.format.names import escape, segment_name, unescape
 from ibstore.store.format.schema import (
     FORMAT,
@@ -272,6 +274,10 @@ class Run:
         """Bytes of the committed segments on disk."""
         return sum(segment.stored_bytes for segment in self.segments)
 
+    def _repr_html_(self) -> str:
+        """Its layers, for a notebook."""
+        return html.of_run(self)
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -306,6 +312,10 @@ class Store:
     def location(self) -> str:
         """Where it is: a path or a URL."""
         return self.storage.location
+
+    def _repr_html_(self) -> str:
+        """Its runs, for a notebook."""
+        return html.of_store(self)
 
     def run_names(self) -> list[str]:
         """Names of the runs, in order; folders that ibstore did not make are passed over."""
@@ -381,18 +391,3 @@ class Store:
         except DamagedError as error:
             raise DamagedError(f"run {name!r}: {error}") from None
         return None if manifest is None else Run(self.storage, key, manifest, damaged)
-
-
-def listed(numbers: list[int]) -> str:
-    """Numbers for a message, runs of consecutive ones shortened.
-
-    >>> listed([0, 1, 2, 3, 7]), listed([])
-    ('0–3, 7', 'none')
-    """
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ", ".join(f"{part[0]}–{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts) or "none"

@@ -19,7 +19,7 @@ from ibstore.events import Emit, Event, ignore
 from ibstore.store import reader
 from ibstore.store.committed import THREADS
 from ibstore.store.create import create_store, write_probe_set
-from ibstore.store.format.layout import counted
+from ibstore.store.format.layout import counted, listed
 from ibstore.store.format.names import escape, segment_name, without_record
 from ibstore.store.format.probe import ProbeSet
 from ibstore.store.format.schema import Manifest, SegmentRecord, group, group_attributes
@@ -143,7 +143,7 @@ class RunWriter:
         if epochs and not replace:
             raise RunExistsError(
                 f"run {self.manifest.run!r} is already in the store with {counted(len(epochs), 'epoch')} "
-                f"({reader.listed(epochs)}); choose another run name, go on with it with --resume (resume=True), or "
+                f"({listed(epochs)}); choose another run name, go on with it with --resume (resume=True), or "
                 "replace it with --force (force=True)"
             )
         if epochs:

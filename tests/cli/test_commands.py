@@ -15,7 +15,7 @@ from ibstore import __version__
 from tests.conftest import Command
 
 COMMANDS = (
-    *("capture", "analyze", "measure", "sweep", "doctor", "query", "plot", "probe", "ls", "info", "waists"),
+    *("capture", "analyze", "measure", "sweep", "doctor", "query", "plot", "probe", "watch", "ls", "info", "waists"),
     *("verify", "repair", "cp", "merge", "rm", "import", "export"),
 )
 

@@ -10,7 +10,7 @@ from ibstore.analyze.keys import NAMES, Keyed
 from ibstore.analyze.measures.binning import ranges
 from ibstore.analyze.measures.findings import FINDINGS, NOTE, VERDICTS, Evidence
 from ibstore.events import Event
-from ibstore.store.reader import listed
+from ibstore.store.format.layout import listed
 
 if TYPE_CHECKING:
     import polars as pl

@@ -91,5 +91,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def listed(numbers: list[int]) -> str:
+    """Numbers for a message, runs of consecutive ones shortened.
+
+    >>> listed([0, 1, 2, 3, 7]), listed([])
+    ('0–3, 7', 'none')
+    """
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(f"{part[0]}–{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts) or "none"
+
+
 def _floor_power_of_two(value: int) -> int:
     return 1 << (value.bit_length() - 1)

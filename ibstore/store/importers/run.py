@@ -14,7 +14,7 @@ from ibstore.errors import ResumeError, SourceError, StoreError
 from ibstore.events import Emit, Event, ignore
 from ibstore.store.exporters.exported import MANIFEST, Exported, exported_at
 from ibstore.store.format.encoding import Encoding
-from ibstore.store.format.layout import epochs_per_segment
+from ibstore.store.format.layout import epochs_per_segment, listed
 from ibstore.store.format.names import LAST_EPOCH, escape
 from ibstore.store.format.probe import ProbeSet
 from ibstore.store.format.schema import Dynamics, Manifest, Metrics, SplitInfo
@@ -23,7 +23,7 @@ from ibstore.store.importers.formats import format_of, open_source
 from ibstore.store.importers.inputs import probe_set
 from ibstore.store.importers.source import Epoch, Source
 from ibstore.store.places import local_path, open_storage
-from ibstore.store.reader import Run, Store, listed
+from ibstore.store.reader import Run, Store
 from ibstore.store.segment import SegmentWriter
 from ibstore.store.writer import RunWriter
 

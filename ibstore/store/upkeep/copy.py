@@ -14,6 +14,7 @@ from ibstore.errors import DamagedError, RunExistsError, UnknownNameError, Usage
 from ibstore.events import Emit, Event, ignore
 from ibstore.store import reader
 from ibstore.store.create import create_store
+from ibstore.store.format.layout import listed
 from ibstore.store.format.names import escape
 from ibstore.store.format.schema import Files, group, group_attributes
 from ibstore.store.places import RECORD, Storage, open_storage
@@ -194,7 +195,7 @@ class _Copier:
         self._put_record(lease, inner, group({}))
         for segment in copy.run.segments:
             self._segment(segment, f"{inner}/{segment.key.rpartition('/')[2]}", lease)
-            self._step(f"run {copy.name}, epoch {reader.listed(list(segment.record.epochs))}")
+            self._step(f"run {copy.name}, epoch {listed(list(segment.record.epochs))}")
         self._put_record(lease, copy.key, copy.record())
 
     def _segment(self, segment: Segment, key: str, lease: Lease) -> None:

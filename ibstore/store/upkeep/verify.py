@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ibstore.errors import DamagedError
 from ibstore.events import Emit, Event, ignore
+from ibstore.store.format.layout import listed
 from ibstore.store.format.schema import Manifest, SegmentRecord, SplitInfo
 from ibstore.store.places import RECORD, Storage, open_storage
 from ibstore.store.probes import ProbeReader
-from ibstore.store.reader import listed
 from ibstore.store.upkeep.check import Form, GroupCheck
 from ibstore.store.upkeep.leftovers import find_leftovers
 from ibstore.store.upkeep.report import Finding, Kind, ProbeReport, Report, RunReport
