@@ -21,6 +21,7 @@ from ibstore.cli import (
     probe,
     query,
     repair,
+    reproduce,
     rm,
     sweep,
     verify,
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(capture, analyze, measure, probe, sweep, doctor, query, plot, watch),
+    *(capture, analyze, measure, probe, sweep, doctor, query, plot, watch, reproduce),
     *(ls, info, waists, import_, export, verify, repair, cp, merge, rm),
 ):
     app.command(command.NAME, cls=Command)(command.command)

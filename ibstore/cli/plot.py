@@ -88,7 +88,7 @@ def _check_files(name: str, out: Path | None, film: Path | None, options: dict[s
     from ibstore.analyze.plots.animation import check
 
     if out is None and film is None:
-        raise UsageError("there is no file to draw to; give one with -o, or with --animate")
+        raise UsageError("there is no file to draw to; give one with --out (-o), or with --animate")
     plots.check(name, Path("plane.png") if out is None else out)
     of_planes = {**options, **({} if film is None else {"animate": film})}
     if of_planes and name != "plane":

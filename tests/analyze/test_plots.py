@@ -345,7 +345,7 @@ def test_films_that_cannot_be_made_are_refused(name, table, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("plane",), "there is no file to draw to; give one with -o, or with --animate"),
+        (("plane",), "there is no file to draw to; give one with --out (-o), or with --animate"),
         (("curves", "--animate", "a.gif"), "--animate is about the plane, and means nothing to curves"),
         (("dynamics", "-o", "a.png", "--mean"), "--mean is about the plane, and means nothing to dynamics"),
         (("plane", "--animate", "a.png"), "a.png has no known format of films; end the name in .gif or .mp4"),

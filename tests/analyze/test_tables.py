@@ -4,8 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ibstore.analyze import Study
-from ibstore.analyze.sql import tables
+from ibstore.analyze import Study, losses
 from ibstore.analyze.sql.tables import TABLES
 from ibstore.errors import ValuesError
 from ibstore.events import Event
@@ -225,7 +224,7 @@ def test_where_train_has_no_loss_it_is_that_of_the_first_recorded_split_with_one
     layers = {"out": relu(1, 2, 4, 2)}
     path = make_run(tmp_path / "lab.zarr", data, {"test": layers, "all": layers}, metrics=metrics)
     (run,) = Store.open(path).runs()
-    assert [change["loss_change"] for change, _ in tables._changes(run)] == [None, -1.0]
+    assert [change["loss_change"] for change, _ in losses._changes(run)] == [None, -1.0]
 
 
 def test_dynamics_join_the_information_plane_by_layer(tmp_path):

@@ -15,7 +15,21 @@ from ibstore import __version__
 from tests.conftest import Command
 
 COMMANDS = (
-    *("capture", "analyze", "measure", "sweep", "doctor", "query", "plot", "probe", "watch", "ls", "info", "waists"),
+    *(
+        "capture",
+        "analyze",
+        "measure",
+        "sweep",
+        "doctor",
+        "query",
+        "plot",
+        "probe",
+        "watch",
+        "reproduce",
+        "ls",
+        "info",
+        "waists",
+    ),
     *("verify", "repair", "cp", "merge", "rm", "import", "export"),
 )
 

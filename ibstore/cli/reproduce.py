@@ -1,0 +1,188 @@
+"""`ibstore reproduce`: the literature, redone from one declarative file each."""
+
+import shlex
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import typer
+
+from ibstore.cli.output import QuietOption
+from ibstore.cli.progress import tell
+from ibstore.errors import UnknownNameError, UsageError, WriteError
+from ibstore.store.places.disk import put_file
+
+NAME = "reproduce"
+
+SUMMARY = "summary.md"
+STORE = "lab.zarr"
+AS_THERE = {True: "yes", False: "**no**", None: "not to be told: most patterns stand for one sample each"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: the command that draws it, and what is written below it."""
+
+    command: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a source reports, and a SELECT of what was found here (text) and whether that agrees (boolean)."""
+
+    says: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class Size:
+    """The captures of the whole thing, or of a quick one; ``needs_data``: from a folder of files."""
+
+    captures: tuple[str, ...]
+    needs_data: bool = False
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What is redone: commands of ``ibstore``, with {store}, {out} and {data} in the place of paths."""
+
+    name: str
+    title: str
+    source: str
+    sizes: Mapping[str, Size]
+    steps: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def read(cls, name: str) -> Self:
+        """That of a name.
+
+        Raises
+        ------
+        UnknownNameError
+            When there is none.
+        """
+        if name not in names():
+            raise UnknownNameError(f"there is no reproduction {name!r}; choose one of {', '.join(names())}")
+        found = tomllib.loads((resources.files("ibstore.reproductions") / f"{name}.toml").read_text(encoding="utf-8"))
+        sizes = {
+            size: Size(tuple(own["captures"]), own.get("needs_data", False)) for size, own in found["sizes"].items()
+        }
+        return cls(
+            name,
+            found["title"],
+            found["source"],
+            sizes,
+            tuple(step["command"] for step in found.get("step", [])),
+            tuple(Picture(**each) for each in found.get("picture", [])),
+            tuple(Finding(**each) for each in found.get("finding", [])),
+        )
+
+
+def names() -> list[str]:
+    """What can be redone."""
+    return sorted(
+        Path(file.name).stem
+        for file in resources.files("ibstore.reproductions").iterdir()
+        if file.name.endswith(".toml")
+    )
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to redo: blackbox or thesis.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make; by default NAME.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute of it, on data that come with ibstore.")] = False,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder with the data set's files.")] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Redo what the literature did: capture, analyze, draw, and hold what was found against what it reports.
+
+    The folder has the store, tables, pictures, and summary.md: what the source reports beside what was found, the
+    commands, seeds and times. Where a finding does not come back, it says so.
+
+    Example: `ibstore reproduce thesis --quick`
+    """
+    asked = Reproduction.read(name)
+    size = asked.sizes["quick" if quick else "full"]
+    folder = Path(name) if out is None else out
+    if size.needs_data and data_dir is None:
+        raise UsageError(f"{name} is redone on files; give --data-dir DIR, or --quick for data that come with ibstore")
+    if quick and data_dir is not None:
+        raise UsageError("--quick takes data that come with ibstore; leave --data-dir out")
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise UsageError(f"{folder} is there already; give another folder with --out, or remove it") from None
+    except OSError as error:
+        raise WriteError(
+            f"cannot make {folder}: {error.strerror or error}; choose another folder with --out"
+        ) from error
+    places = {"store": str(folder / STORE), "out": str(folder), "data": str(data_dir)}
+    seconds = dict(_carried_out(asked, size, places, quiet=quiet))
+    text = summary(asked, seconds, _found(asked, places["store"]), quick=quick)
+    put_file(folder / SUMMARY, text.encode())
+    sys.stdout.write(text)
+
+
+def _carried_out(
+    asked: Reproduction, size: Size, places: Mapping[str, str], *, quiet: bool
+) -> Iterator[tuple[str, float]]:
+    """Every command, as it was given, with the seconds that it took."""
+    from ibstore.cli import app
+
+    for text in (*size.captures, *asked.steps, *(picture.command for picture in asked.pictures)):
+        words = [word.format(**places) for word in shlex.split(text)]
+        shown = shlex.join(["ibstore", *words])
+        if not quiet:
+            tell(shown)
+        start = time.perf_counter()
+        app([*words, "--quiet"], prog_name="ibstore", standalone_mode=False)
+        yield shown, time.perf_counter() - start
+
+
+def _found(asked: Reproduction, store: str) -> list[tuple[str, bool | None]]:
+    """What each finding's SELECT says."""
+    from ibstore.analyze import Study
+
+    study = Study(store)
+    return [study.query(finding.sql).row(0) for finding in asked.findings]
+
+
+def summary(
+    asked: Reproduction, seconds: Mapping[str, float], found: Sequence[tuple[str, bool | None]], *, quick: bool
+) -> str:
+    """The page: findings side by side, pictures, and how to redo it."""
+    lines: list[Any] = [f"# {asked.title}", "", f"After {asked.source}.", ""]
+    if quick:
+        lines += ["A quick one, smaller than the source's: take its numbers for a sign, not for a finding.", ""]
+    lines += ["| the source reports | found here | as there? |", "| --- | --- | --- |"]
+    lines += [
+        f"| {finding.says} | {text} | {AS_THERE[agrees]} |"
+        for finding, (text, agrees) in zip(asked.findings, found, strict=True)
+    ]
+    for picture in asked.pictures:
+        file = Path(shlex.split(picture.command)[shlex.split(picture.command).index("-o") + 1]).name
+        lines += ["", f"![{picture.title}]({file})", "", f"{picture.title}."]
+    lines += [
+        "",
+        "## How to redo it",
+        "",
+        f"In {sum(seconds.values()):.0f} s, every network of the seed in its name:",
+        "",
+    ]
+    lines += ["```sh", *seconds, "```", "", *_versions(), ""]
+    return "\n".join(lines)
+
+
+def _versions() -> list[str]:
+    from importlib.metadata import version
+
+    kept = ("ibstore", "torch", "zarr", "duckdb", "polars", "numpy")
+    return [", ".join(f"{package} {version(package)}" for package in kept) + f", Python {sys.version.split()[0]}."]

@@ -1,0 +1,1 @@
+"""The literature, redone: a short declarative file each (see `ibstore.cli.reproduce`)."""

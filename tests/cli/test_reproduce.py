@@ -1,0 +1,65 @@
+"""The literature, redone: quickly, and what the page says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ibstore.cli.reproduce import Finding, Picture, Reproduction, Size, names, summary
+from tests.conftest import Command
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_quick_one_is_whole(ibstore: Command, tmp_path: Path, name: str) -> None:
+    """Every command runs, every finding is answered, every picture is there."""
+    asked = Reproduction.read(name)
+    done = ibstore("reproduce", name, "--quick", "--out", tmp_path / name)
+    assert done.code == 0, done.err
+    text = (tmp_path / name / "summary.md").read_text()
+    assert done.out == text
+    assert all(f"| {finding.says} | " in text for finding in asked.findings)
+    assert len(re.findall(r"\| (yes|\*\*no\*\*|not to be told: [^|]*) \|\n", text)) == len(asked.findings)
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert len(pictures) == len(asked.pictures) > 0
+    assert all((tmp_path / name / picture).stat().st_size > 5_000 for picture in pictures)
+    commands = re.findall(r"^ibstore [a-z].*$", text, re.MULTILINE)
+    assert len(commands) == len(asked.sizes["quick"].captures) + len(asked.steps) + len(asked.pictures)
+    assert all(command in done.err for command in commands)
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_whole_thing_says_what_the_quick_one_says(name: str) -> None:
+    """Its captures are of the same recipes and runs, so that the findings fit."""
+    sizes = Reproduction.read(name).sizes
+
+    def of(size: Size) -> list[tuple[str, str | None]]:
+        words = [shlex.split(text) for text in size.captures]
+        return [(own[1], own[own.index("--run") + 1] if "--run" in own else None) for own in words]
+
+    assert of(sizes["full"]) == of(sizes["quick"])
+    assert not sizes["quick"].needs_data
+
+
+def test_what_does_not_come_back_is_said() -> None:
+    findings = (Finding("it falls", ""), Finding("it rises", ""), Finding("it stays", ""))
+    asked = Reproduction("some", "Title", "a source", {}, (), (Picture("plot x -o out/a.png", "A picture"),), findings)
+    text = summary(asked, {"ibstore ls": 2.0}, [("it fell", True), ("it fell", False), ("?", None)], quick=False)
+    assert "| it falls | it fell | yes |\n| it rises | it fell | **no** |\n| it stays | ? | not to be told: " in text
+    assert "![A picture](a.png)" in text
+    assert "A quick one" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing", "--quick"), "there is no reproduction 'nothing'; choose one of blackbox, thesis"),
+        (("thesis",), "thesis is redone on files; give --data-dir DIR, or --quick"),
+        (("thesis", "--quick", "--data-dir", "."), "--quick takes data that come with ibstore; leave --data-dir out"),
+        (("thesis", "--quick", "--out", "."), ". is there already; give another folder with --out, or remove it"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(ibstore: Command, arguments: tuple[str, ...], message: str) -> None:
+    done = ibstore("reproduce", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
