@@ -21,7 +21,8 @@ NAME = "reproduce"
 
 SUMMARY = "summary.md"
 STORE = "lab.zarr"
-AS_THERE = {True: "yes", False: "**no**", None: "not to be told: most patterns stand for one sample each"}
+AS_THERE = {True: "yes", False: "**no**", None: "not to be told"}
+UNTOLD = "Not to be told: most patterns stand for one sample each, or the networks have learnt too little."
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def names() -> list[str]:
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to redo: blackbox or thesis.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What to redo: blackbox, info-dropout or thesis.", show_default=False)
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make; by default NAME.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A minute of it, on data that come with ibstore.")] = False,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder with the data set's files.")] = None,
@@ -167,6 +170,8 @@ def summary(
         f"| {finding.says} | {text} | {AS_THERE[agrees]} |"
         for finding, (text, agrees) in zip(asked.findings, found, strict=True)
     ]
+    if any(agrees is None for _, agrees in found):
+        lines += ["", UNTOLD]
     for picture in asked.pictures:
         file = Path(shlex.split(picture.command)[shlex.split(picture.command).index("-o") + 1]).name
         lines += ["", f"![{picture.title}]({file})", "", f"{picture.title}."]
