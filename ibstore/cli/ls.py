@@ -1,17 +1,17 @@
 """`ibstore ls`: the runs of a store. Plain JSON is read, so that it starts at once."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ibstore.cli.arguments import StoreArgument
 from ibstore.cli.output import Format, FormatOption, OutOption, write
-from ibstore.store.format.layout import size
+from ibstore.store.shown import HEAD, cells
 
 if TYPE_CHECKING:
     from ibstore.store.reader import Listed
 
 NAME = "ls"
-DAMAGED = "damaged: see `ibstore verify`"
 
 
 def command(store: StoreArgument, form: FormatOption = None, out: OutOption = None) -> None:
@@ -25,7 +25,7 @@ def command(store: StoreArgument, form: FormatOption = None, out: OutOption = No
 
     runs = Store.open(store).listing()
     if form in {None, Format.TABLE} and out is None:
-        sys.stdout.write(_columns([["run", "epochs", "layers", "splits", "size", ""], *map(_row, runs)]))
+        sys.stdout.write(_columns([HEAD, *map(cells, runs)]))
         return
     import polars as pl
 
@@ -33,18 +33,6 @@ def command(store: StoreArgument, form: FormatOption = None, out: OutOption = No
     kinds = [("run", pl.String()), ("epochs", pl.List(whole)), ("layers", texts), ("splits", texts)]
     schema = pl.Schema([*kinds, ("raw_bytes", whole), ("stored_bytes", whole), ("damaged", pl.Boolean())])
     write(pl.DataFrame([_record(found) for found in runs], schema=schema), form, out)
-
-
-def _row(found: "Listed") -> list[str]:
-    from ibstore.store.format.layout import listed
-
-    note = DAMAGED if found.damage else ""
-    if found.run is None:
-        return [found.name, "–", "–", "–", "–", note]
-    run = found.run
-    layers = ", ".join(layer.name for layer in run.manifest.layers)
-    splits = ", ".join(f"{split.name} ({split.samples})" for split in run.manifest.splits)
-    return [run.name, listed(run.epochs), layers, splits, size(run.stored_bytes), note]
 
 
 def _record(found: "Listed") -> dict[str, Any]:
@@ -61,7 +49,7 @@ def _record(found: "Listed") -> dict[str, Any]:
     }
 
 
-def _columns(rows: list[list[str]]) -> str:
+def _columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of text side by side, every column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

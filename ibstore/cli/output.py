@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ibstore.errors import UsageError, WriteError
+from ibstore.errors import UsageError
 from ibstore.store.format.layout import size
-from ibstore.store.places.disk import put_file
+from ibstore.store.places.disk import save
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,15 +82,7 @@ def write(
         text = _text(frame, chosen, brief, context)
         sys.stdout.write(text if header or chosen is not Format.CSV else text.partition("\n")[2])
         return
-    save(out, _content(frame, chosen, brief, context))
-
-
-def save(out: Path, content: bytes) -> None:
-    """Write a file of the user's, whole or not at all; WriteError when that cannot be."""
-    try:
-        put_file(out, content)
-    except OSError as error:
-        raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with --out") from error
+    save(out, _content(frame, chosen, brief, context), "--out")
 
 
 def _format_of(out: Path | None) -> Format:

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import typer
 
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import tell
 from ibstore.errors import UnknownNameError, UsageError, WriteError
-from ibstore.store.places.disk import put_file
+from ibstore.store.places.disk import save
 
 NAME = "reproduce"
 
@@ -130,7 +130,7 @@ def command(
     places = {"store": str(folder / STORE), "out": str(folder), "data": str(data_dir)}
     seconds = dict(_carried_out(asked, size, places, quiet=quiet))
     text = summary(asked, seconds, _found(asked, places["store"]), quick=quick)
-    put_file(folder / SUMMARY, text.encode())
+    save(folder / SUMMARY, text.encode(), "--out")
     sys.stdout.write(text)
 
 
@@ -162,7 +162,7 @@ def summary(
     asked: Reproduction, seconds: Mapping[str, float], found: Sequence[tuple[str, bool | None]], *, quick: bool
 ) -> str:
     """The page: findings side by side, pictures, and how to redo it."""
-    lines: list[Any] = [f"# {asked.title}", "", f"After {asked.source}.", ""]
+    lines = [f"# {asked.title}", "", f"After {asked.source}.", ""]
     if quick:
         lines += ["A quick one, smaller than the source's: take its numbers for a sign, not for a finding.", ""]
     lines += ["| the source reports | found here | as there? |", "| --- | --- | --- |"]
@@ -173,7 +173,8 @@ def summary(
     if any(agrees is None for _, agrees in found):
         lines += ["", UNTOLD]
     for picture in asked.pictures:
-        file = Path(shlex.split(picture.command)[shlex.split(picture.command).index("-o") + 1]).name
+        words = shlex.split(picture.command)
+        file = Path(words[words.index("-o") + 1]).name
         lines += ["", f"![{picture.title}]({file})", "", f"{picture.title}."]
     lines += [
         "",
@@ -182,12 +183,12 @@ def summary(
         f"In {sum(seconds.values()):.0f} s, every network of the seed in its name:",
         "",
     ]
-    lines += ["```sh", *seconds, "```", "", *_versions(), ""]
+    lines += ["```sh", *seconds, "```", "", _versions(), ""]
     return "\n".join(lines)
 
 
-def _versions() -> list[str]:
+def _versions() -> str:
     from importlib.metadata import version
 
     kept = ("ibstore", "torch", "zarr", "duckdb", "polars", "numpy")
-    return [", ".join(f"{package} {version(package)}" for package in kept) + f", Python {sys.version.split()[0]}."]
+    return ", ".join(f"{package} {version(package)}" for package in kept) + f", Python {sys.version.split()[0]}."

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ibstore.cli.arguments import StoreArgument
-from ibstore.cli.output import SUFFIXES, Format, FormatOption, OutOption, QuietOption, save, write
+from ibstore.cli.output import SUFFIXES, Format, FormatOption, OutOption, QuietOption, write
 from ibstore.cli.progress import listening
+from ibstore.store.places.disk import save
 
 if TYPE_CHECKING:
     import polars as pl
@@ -41,7 +42,7 @@ def command(
         write(_frame(report), form, out)
     else:
         text = _text(report) if chosen is Format.TABLE else json.dumps(report.dump(), ensure_ascii=False) + "\n"
-        sys.stdout.write(text) if out is None else save(out, text.encode())
+        sys.stdout.write(text) if out is None else save(out, text.encode(), "--out")
     if not report.ok:
         raise typer.Exit(1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ibstore.errors import DamagedError, NewerFormatError, NotAStoreError, UnknownNameError
-from ibstore.store import html
+from ibstore.store import shown
 from ibstore.store.committed import CommittedArray, Result
 from ibstore.store.format.layout import listed
 from ibstore.store.format.names import escape, segment_name, unescape
@@ -276,7 +276,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Its layers, for a notebook."""
-        return html.of_run(self)
+        return shown.of_run(self)
 
 
 @dataclass(frozen=True)
@@ -315,7 +315,7 @@ class Store:
 
     def _repr_html_(self) -> str:
         """Its runs, for a notebook."""
-        return html.of_store(self)
+        return shown.of_store(self)
 
     def run_names(self) -> list[str]:
         """Names of the runs, in order; folders that ibstore did not make are passed over."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ibstore.analyze import losses
 from ibstore.analyze.estimate.entropy import NATS_PER_BIT
-from ibstore.analyze.losses import training_losses
 from ibstore.analyze.measures.breaks import Break, Numbers, broken_stick, drop, turn
 from ibstore.analyze.measures.tables import frame
 from ibstore.analyze.plane import MEAN
@@ -65,8 +65,8 @@ class History:
             for each in zip(record.epochs, record.steps, record.metrics, record.dynamics, strict=True)
             if asked is None or each[0] in asked
         ]
-        losses = training_losses(run, [each[2] for each in found])
-        return cls([each[0] for each in found], [each[1] for each in found], losses, [each[3] for each in found])
+        known = losses.training_losses(run, [each[2] for each in found])
+        return cls([each[0] for each in found], [each[1] for each in found], known, [each[3] for each in found])
 
     def place(self, at: int | None) -> Place:
         """Epoch and step at a position."""
@@ -147,9 +147,7 @@ def dynamics(selection: "Selection") -> "pl.DataFrame":
     """
     import polars as pl
 
-    from ibstore.analyze.losses import dynamics as told
-
-    table = told(list(selection.runs.values()))
+    table = losses.dynamics(list(selection.runs.values()))
     if selection.layers is not None:
         table = table.filter(pl.col("layer").is_in(list(selection.layers)))
     if selection.epochs is not None:

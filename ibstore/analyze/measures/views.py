@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibstore.analyze.binned import binned
+from ibstore.analyze.grammar import parse_recipe
 from ibstore.analyze.keys import names_of
 from ibstore.analyze.measures.tables import frame
 from ibstore.analyze.sources import layer_source
@@ -124,7 +125,7 @@ def neighbours(selection: "Selection", most: int) -> "pl.DataFrame":
     """Joint against product probability of the bins of units that are neighbours in memory: a row a pair of bins.
 
     Of at most ``most`` pairs of units, evenly chosen. Columns run, split, epoch, layer, unit ("values"), waist, number
-    and other (the units), p_joint, p_product; pairs of bins that no sample has have p_joint 0.
+    and other_number (the units), p_joint, p_product; pairs of bins that no sample has have p_joint 0.
 
     Raises
     ------
@@ -164,8 +165,6 @@ def _values(selection: "Selection", copies: int = 1, *, ends: bool = False) -> I
 
 def _whole_values(task: Task, selection: "Selection", rows: NDArray[np.int64]) -> dict[int, NDArray[Any]]:
     """Values of some samples as they are stored, by epoch."""
-    from ibstore.analyze.grammar import parse_recipe
-
     recipe = parse_recipe("identity | exact")
     found = reduced_epochs(task, [recipe], rows, selection.budget, selection.epochs)
     return {epoch: views[recipe.view] for epoch, views in found}

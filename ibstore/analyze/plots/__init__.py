@@ -17,8 +17,8 @@ from ibstore.analyze.plots import outcomes as trainings
 from ibstore.analyze.plots.animation import animate
 from ibstore.analyze.plots.page import Kind, alone
 from ibstore.analyze.plots.style import style
-from ibstore.errors import UsageError, WriteError
-from ibstore.store.places.disk import put_file
+from ibstore.errors import UsageError
+from ibstore.store.places.disk import save
 
 if TYPE_CHECKING:
     import polars as pl
@@ -133,7 +133,4 @@ def draw(kind: str, table: "pl.DataFrame", out: Path, **options: Any) -> None:
     drawn, content = figure(kind, table, **options), BytesIO()
     with style():
         drawn.savefig(content, format=out.suffix[1:].lower())
-    try:
-        put_file(out, content.getvalue())
-    except OSError as error:
-        raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path with -o") from error
+    save(out, content.getvalue(), "-o")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.plots.planes import plane
 from ibstore.analyze.plots.style import style
-from ibstore.errors import UsageError, WriteError
-from ibstore.store.places.disk import put_file
+from ibstore.errors import UsageError
+from ibstore.store.places.disk import save
 
 if TYPE_CHECKING:
     import polars as pl
@@ -64,12 +64,11 @@ def animate(table: "pl.DataFrame", out: Path, **options: Any) -> None:
     with TemporaryDirectory(prefix="ibstore-") as folder, style():
         film = Path(folder, f"film{out.suffix.lower()}")
         with writer.saving(figure, str(film), DPI):
-            for epoch in [*epochs, *[epochs[-1]] * LAST]:
+            for epoch in epochs:
                 figure.clear()
                 plane(table.filter(table["epoch"] <= epoch), **options).fill(figure)
                 writer.grab_frame()
+            for _ in range(LAST):
+                writer.grab_frame()
         content = film.read_bytes()
-    try:
-        put_file(out, content)
-    except OSError as error:
-        raise WriteError(f"cannot write {out}: {error.strerror or error}; choose another path") from error
+    save(out, content, "--animate")

@@ -4,7 +4,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.page import Page, Panel, last_epochs
 from ibstore.analyze.plots.style import COLOURS, legend_below, looks_of
 from ibstore.errors import UsageError
 
@@ -36,7 +36,7 @@ def convergence(table: "pl.DataFrame") -> Page:
     """
     import polars as pl
 
-    last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
+    last = last_epochs(table)
     said = ["layer", *[name for name in ("estimator", "waist", "run", "split", "channel") if last[name].n_unique() > 1]]
     own = last.with_columns(pl.concat_str(*said, separator=" ").alias("label"))
     looks = looks_of(own["label"].unique(maintain_order=True).to_list())
@@ -73,7 +73,7 @@ def diagram(table: "pl.DataFrame") -> Page:
     """
     import polars as pl
 
-    last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run")).drop_nulls("i_xyt")
+    last = last_epochs(table).drop_nulls("i_xyt")
     if last.is_empty():
         raise UsageError("the diagram needs labels, and the samples have none; draw the curves instead")
     said = ["layer", *[name for name in ("waist", "estimator", "run", "split", "channel") if last[name].n_unique() > 1]]

@@ -30,7 +30,7 @@ class Panel:
     draw: Draw
 
 
-def _nothing(figure: "Figure", axes: "list[Axes]") -> None:
+def nothing(figure: "Figure", axes: "list[Axes]") -> None:
     """Add nothing."""
 
 
@@ -55,7 +55,7 @@ class Page:
     panels: Sequence[Panel]
     columns: int
     inches: tuple[float, float] = (4.4, 3.9)
-    finish: "Finish" = field(default=_nothing)
+    finish: "Finish" = field(default=nothing)
     margin: tuple[float, float] = (0.0, 0.0)
 
     def figure(self) -> "Figure":
@@ -105,6 +105,13 @@ class Page:
         panel.draw(axes)
         axes.set_title(panel.title)
         return axes
+
+
+def last_epochs(table: "pl.DataFrame") -> "pl.DataFrame":
+    """Rows of each run's last epoch."""
+    import polars as pl
+
+    return table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
 
 
 Kind = Callable[..., Page]

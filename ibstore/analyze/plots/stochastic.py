@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.bottlenecks import FIRST, LAST
 from ibstore.analyze.measures.dependence import CORRELATIONS
-from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.page import Page, Panel, last_epochs
 from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of
 from ibstore.errors import UsageError
 
@@ -61,7 +61,7 @@ def _against_beta(table: "pl.DataFrame", names: Sequence[str], others: Sequence[
             "no run says which beta_kl it was trained with; sweep it (--sweep beta_kl=0,0.1,1), or let a Recorder say "
             "it: provenance=Provenance(settings={'options': {'beta_kl': 0.1}})"
         )
-    last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
+    last = last_epochs(table)
     rest = [pl.format(f"{name} {{}}", pl.col(name).cast(pl.String).fill_null("–")) for name in others]
     own = last.sort("beta_kl").with_columns(
         pl.concat_str("layer", *rest, separator=" ").alias("label"),
@@ -116,9 +116,7 @@ def maps(table: "pl.DataFrame") -> Page:
     Where a divergence is bright the layer transmits much. One scale a layer, in all runs, from its least to its largest
     value: below each column.
     """
-    import polars as pl
-
-    last = table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
+    last = last_epochs(table)
     columns = last.select("run", "layer").unique(maintain_order=True).rows()
     samples = last.select("split", "sample").unique(maintain_order=True).rows()
     short = _told_apart(last["run"].unique(maintain_order=True).to_list())

@@ -4,7 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.views import STAGES, STATISTICS
-from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.page import Page, Panel, last_epochs, nothing
 from ibstore.analyze.plots.style import COLOURS, GREY, legend_below, looks_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def units(table: "pl.DataFrame") -> Page:
 
     Of each run the last epoch.
     """
-    groups = _last(table).group_by("run", "split", "layer", maintain_order=True)
+    groups = last_epochs(table).group_by("run", "split", "layer", maintain_order=True)
     panels = [
         Panel(f"{layer} · {TITLES[name]}", partial(_mosaic, table=own, column=name))
         for (_, _, layer), own in groups
@@ -44,7 +44,7 @@ def waist(table: "pl.DataFrame") -> Page:
 
     Of each run the last epoch.
     """
-    last = _last(table)
+    last = last_epochs(table)
     panels = [
         Panel(f"{layer} · {stage}" if stage == STAGES[0] else stage, partial(_mosaic, table=own.filter(stage=stage)))
         for (_, _, _, layer), own in last.group_by("run", "split", "waist", "layer", maintain_order=True)
@@ -63,7 +63,7 @@ def histogram(table: "pl.DataFrame") -> Page:
     UsageError
         When there are more classes than can be told apart by their lines.
     """
-    last = _last(table)
+    last = last_epochs(table)
     classes = [str(label) for label in last["label"].drop_nulls().unique().sort()]
     looks = looks_of(classes)
     groups = last.group_by("run", "split", "layer", maintain_order=True)
@@ -74,7 +74,7 @@ def histogram(table: "pl.DataFrame") -> Page:
     if classes:
         first = last.filter(layer=last["layer"][0], run=last["run"][0], split=last["split"][0])
         panels.append(Panel("labels", partial(_labels, table=first, looks=looks)))
-    return Page(panels, 3, finish=legend_below if classes else _without_legend)
+    return Page(panels, 3, finish=legend_below if classes else nothing)
 
 
 def dependence(table: "pl.DataFrame") -> Page:
@@ -82,15 +82,9 @@ def dependence(table: "pl.DataFrame") -> Page:
 
     Of each run the last epoch; a panel a layer and waist. What has no sample has no dot.
     """
-    groups = _last(table).group_by("run", "split", "waist", "layer", maintain_order=True)
+    groups = last_epochs(table).group_by("run", "split", "waist", "layer", maintain_order=True)
     panels = [Panel(f"{layer} · {waist}", partial(_dots, table=own)) for (_, _, waist, layer), own in groups]
     return Page(panels, 3)
-
-
-def _last(table: "pl.DataFrame") -> "pl.DataFrame":
-    import polars as pl
-
-    return table.filter(pl.col("epoch") == pl.col("epoch").max().over("run"))
 
 
 def _mosaic(axis: "Axes", table: "pl.DataFrame", column: str = "value", scale: tuple[Any, Any] = (None, None)) -> None:
@@ -138,7 +132,3 @@ def _dots(axis: "Axes", table: "pl.DataFrame") -> None:
     least = float(min(known["p_product"].min(), known["p_joint"].min()))  # type: ignore[type-var, arg-type]
     axis.plot([least, 1], [least, 1], color=GREY, linestyle=(0, (4, 3)), linewidth=1.0)
     axis.set(xscale="log", yscale="log", xlabel="product of probabilities", ylabel="joint probability")
-
-
-def _without_legend(*_: object) -> None:
-    """Nothing has a name."""

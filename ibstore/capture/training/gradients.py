@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from ibstore.capture.datasets.draws import generator
-from ibstore.capture.dropout import tells
 from ibstore.capture.dynamics import FIXED, PARALLEL, Dynamics, ParallelMinibatches, fixed_minibatches, owned_names
 from ibstore.capture.forward import ProbePass, batches
 from ibstore.capture.inputs import Inputs
@@ -78,7 +77,7 @@ class GradientsSeen:
                 self._owners,
                 self._minibatches(),
                 self._job.objective.losses,
-                self._job.lagrangian if tells(self._model) else None,
+                self._job.paid_by(self._model),
             )
         return list(found)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from ibstore.capture.arguments import Probe
 from ibstore.capture.datasets import Dataset, Samples
-from ibstore.capture.dropout import Lagrangian
+from ibstore.capture.dropout import Lagrangian, tells
 from ibstore.capture.forward import random_state_kept
 from ibstore.capture.provenance import Provenance
 from ibstore.capture.recipes import Recipe
@@ -52,9 +52,13 @@ class Job:
 
     @property
     def lagrangian(self) -> Lagrangian | None:
-        """What the loss adds for stochastic layers; None where the recipe has none."""
+        """What the recipe's loss adds for stochastic layers; None where it has no weights."""
         samples = len(self.data.train) if self.recipe.divided else 1
         return lagrangian_of(self.recipe, self.settings, samples)
+
+    def paid_by(self, network: nn.Module) -> Lagrangian | None:
+        """What the loss of a network adds; None where none of its layers tells a divergence."""
+        return self.lagrangian if tells(network) else None
 
     @cached_property
     def per_epoch(self) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from ibstore.capture.dropout import tells
 from ibstore.capture.recorder import Recorder
 from ibstore.capture.stopping import InformationStopping
 from ibstore.capture.training.gradients import GradientsSeen
@@ -86,7 +85,7 @@ class Runs:
         complete = begun.stopped or begun.epoch == last
         job.check_last_batch(networks.plain(0))
         seen = GradientsSeen(job, networks)
-        paid = job.lagrangian if tells(networks.module) else None
+        paid = job.paid_by(networks.module)
         trainer = Trainer(networks, job.objective, job.data.train, job.device, seen.add, paid)
         shared = {"training": trainer, **seen.kept}
         with ExitStack() as opened:
@@ -156,7 +155,7 @@ def _tell_too_few_looks(job: Job, stopping: InformationStopping | None) -> None:
 def _tell_idle_weights(job: Job, network: nn.Module) -> None:
     """Say so where the loss weighs what no layer tells."""
     lagrangian = job.lagrangian
-    if lagrangian is not None and lagrangian.weighs and not tells(network):
+    if lagrangian is not None and lagrangian.weighs and job.paid_by(network) is None:
         job.emit(Event("notice", detail=f"{lagrangian} weighs nothing: no layer of this network tells a divergence"))
 
 

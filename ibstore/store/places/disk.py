@@ -214,6 +214,22 @@ def put_file(path: Path, content: bytes) -> None:
         temporary.replace(path)
 
 
+def save(path: Path, content: bytes, option: str) -> None:
+    """Write a file of the user's, who named it with an option, whole or not at all.
+
+    Raises
+    ------
+    WriteError
+        When that cannot be.
+    """
+    try:
+        put_file(path, content)
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {path}: {error.strerror or error}; choose another path with {option}"
+        ) from error
+
+
 def sync(path: Path) -> None:
     """Make a file, or the names in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
