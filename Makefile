@@ -5,7 +5,7 @@ READY := .venv/.installed
 PRESETS := thesis-6.1 thesis-6.2 thesis-6.3-ex1 thesis-6.3-ex2 thesis-6.3-ex3 thesis-6.3-ex4
 WAISTS := $(foreach preset,$(PRESETS),--waist $(preset))
 
-.PHONY: demo test check bench kills beside clean
+.PHONY: demo test test-web check bench kills beside clean
 
 demo: $(READY)  ## train on real digits, record, analyze under six waists, draw
 	@mkdir -p demo
@@ -13,10 +13,14 @@ demo: $(READY)  ## train on real digits, record, analyze under six waists, draw
 	$(BIN)/ibstore analyze demo/lab.zarr $(WAISTS) --out demo/plane.csv
 	$(BIN)/ibstore analyze demo/lab.zarr $(WAISTS) --epoch 0 --epoch 1 --epoch 10
 	$(BIN)/ibstore plot demo/lab.zarr plane $(WAISTS) --out demo/plane.png
+	$(BIN)/ibstore report demo/lab.zarr $(WAISTS) --out demo/report.html
 	@cat docs/after-demo.txt
 
 test: $(READY)  ## the test suite, on every core
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+
+test-web: $(READY)  ## the tests of the report's page alone, in the system's Chromium
+	CI=true $(BIN)/python -m pytest tests/web
 
 check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ PAGES = (
     "docs/capture.md",
     "docs/recipes.md",
     "docs/pictures.md",
+    "docs/report.md",
 )
 
 SHORT = {"mnist-cnn": ["--limit", 10, "--dataset", "mnist-sample"], "resnet18": ["--dataset", "mnist-sample-rgb32"]}
@@ -137,7 +138,7 @@ def test_the_page_of_stochastic_layers_runs(tmp_path: Path, monkeypatch: pytest.
 def test_pages_have_commands_and_code() -> None:
     """The patterns above find something: a changed layout of the pages must not empty these tests."""
     assert len(commands("README.md")) >= 10
-    assert [len(blocks(page, "python")) for page in PAGES] == [4, 1, 0, 0, 1, 0, 1, 4, 1, 1]
+    assert [len(blocks(page, "python")) for page in PAGES] == [4, 1, 0, 0, 1, 0, 1, 4, 1, 1, 1]
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:

@@ -1,5 +1,6 @@
 """What users ask of a selection: the plane and its entropies, measures beyond it, and whether to believe them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ibstore.analyze.measures import Asked, find_measure
@@ -37,6 +38,40 @@ class Question(Selection):
         from ibstore.analyze.measures.doctor import doctor
 
         return doctor(self, named_estimators(estimators) if estimators else ())
+
+    def report(
+        self,
+        title: str = "Information planes",
+        estimators: Names = "plugin",
+        *,
+        beta: float = 1.0,
+        unit: str = "bits",
+        diagnosed: str = "last",
+        commands: Sequence[str] = (),
+    ) -> str:
+        """A page of it all: one HTML file, as text, that shows the plane, the training, and how far to believe it.
+
+        Parameters
+        ----------
+        title
+            Of the page.
+        estimators, beta, unit
+            As of `Study.analyze`.
+        diagnosed
+            Which epochs the doctor looks at: the "last" of each run, "all", or "none".
+        commands
+            Lines that the page tells to do it again with.
+
+        Raises
+        ------
+        UsageError
+            When one of these cannot be meant, a single run has more rows than a page holds, or the extra
+            ``ibstore[report]`` is not installed.
+        """
+        from ibstore.analyze.report import contents, page
+
+        named = named_estimators(estimators)
+        return page(contents(self, title, named, beta=beta, unit=unit, diagnosed=diagnosed), commands)
 
     def probe(self, target: str = "y", *, hidden: int = 128, seed: int = 0, unit: str = "bits") -> "pl.DataFrame":
         """How much of a target layers still hold, as `ibstore.analyze.measures.probe` describes it.

@@ -142,6 +142,15 @@ class Selection:
             first.setdefault(tuple(task.names[name] for name in names), task)
         return (replace(self, todo=[task]) for task in first.values())
 
+    def last(self) -> Iterator[Self]:
+        """Each run's last epoch alone, of those asked for: a selection for all runs that end with the same."""
+        ending: dict[int, list[Task]] = {}
+        for task in self.todo:
+            ending.setdefault(max(set(self.epochs or task.run.epochs) & set(task.run.epochs)), []).append(task)
+        for epoch, todo in ending.items():
+            own = [task for task in todo if epoch in task.segment.record.epochs]
+            yield replace(self, todo=own, epochs=[epoch])
+
     def by(self, *names: str) -> Iterator[Self]:
         """Parts of the selection: each has tasks that agree in run, split, waist, layer, channel, segment, as named."""
         keep(self.todo, self.parts, self.budget, self.emit)

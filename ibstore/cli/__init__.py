@@ -21,6 +21,7 @@ from ibstore.cli import (
     probe,
     query,
     repair,
+    report,
     reproduce,
     rm,
     sweep,
@@ -44,7 +45,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(capture, analyze, measure, probe, sweep, doctor, query, plot, watch, reproduce),
+    *(capture, analyze, measure, probe, sweep, doctor, query, plot, report, watch, reproduce),
     *(ls, info, waists, import_, export, verify, repair, cp, merge, rm),
 ):
     app.command(command.NAME, cls=Command)(command.command)

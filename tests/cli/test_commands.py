@@ -23,6 +23,7 @@ COMMANDS = (
         "doctor",
         "query",
         "plot",
+        "report",
         "probe",
         "watch",
         "reproduce",

@@ -1,6 +1,7 @@
 """Which rows of an information plane can be trusted, in plain words, and what to change."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.estimate.density import is_density
@@ -9,6 +10,7 @@ from ibstore.analyze.estimate.resample import learning_curve, permutation_null
 from ibstore.analyze.keys import NAMES, Keyed
 from ibstore.analyze.measures.binning import ranges
 from ibstore.analyze.measures.findings import FINDINGS, NOTE, VERDICTS, Evidence
+from ibstore.analyze.tasks import WHOLE
 from ibstore.events import Event
 from ibstore.store.format.layout import listed
 
@@ -109,35 +111,60 @@ def _measured(keys: Keyed) -> dict[str, Any]:
     return own
 
 
-def words(table: "pl.DataFrame") -> str:
-    """A doctor's table in plain words: layer by layer, which epochs have what, and what to do."""
-    lines: list[str] = []
+@dataclass(frozen=True)
+class Remark:
+    """A finding on a layer: at which epochs, what it says of the last of them, and what to change."""
+
+    name: str
+    at: str
+    says: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What is to be said of a layer: each verdict with its epochs, then what was found; the gravest first."""
+
+    layer: str
+    verdicts: Sequence[tuple[str, str]]
+    remarks: Sequence[Remark]
+
+
+def opinions(table: "pl.DataFrame") -> "Iterator[tuple[dict[str, Any], list[Opinion]]]":
+    """A doctor's table layer by layer, for each run, split and waist, with their names and ``n``."""
     keys = ("run", "split", "waist")
     for place, own in table.group_by(keys, maintain_order=True):
-        head = " · ".join(f"{name} {value}" for name, value in zip(keys, place, strict=True))
-        lines += ["", f"{head} · {own['n'][0]:,} samples"]
-        for (layer, channel), rows in own.group_by("layer", "channel", maintain_order=True):
-            lines += _layer(str(layer) if channel == "all" else f"{layer}, channel {channel}", rows)
-    return "\n".join(lines[1:]) + "\n"
+        layers = own.group_by("layer", "channel", maintain_order=True)
+        names = dict(zip(keys, place, strict=True)) | {"n": own["n"][0]}
+        yield names, [_opinion(str(layer), str(channel), rows) for (layer, channel), rows in layers]
 
 
-def _layer(name: str, rows: "pl.DataFrame") -> Iterator[str]:
-    """Verdicts, then findings, the gravest first, each with the epochs that it is about and the last one's words."""
+def _opinion(layer: str, channel: str, rows: "pl.DataFrame") -> Opinion:
     every = _epochs(rows)
 
     def at(own: "pl.DataFrame") -> str:
         return "every epoch" if _epochs(own) == every and len(every) > 1 else f"epoch {listed(_epochs(own))}"
 
-    yield ""
-    for verdict in VERDICTS:
-        own = rows.filter(verdict=verdict)
-        if len(own):
-            yield f"{name}: {TRUST[verdict]} at {at(own)}"
-    for each in FINDINGS:
-        own = rows.filter(finding=each.name)
-        if len(own):
-            yield f"  {each.name.replace('_', ' ')}, {at(own)}: {own['says'][-1]}"
-            yield f"    → {each.advice}"
+    verdicts = [(verdict, rows.filter(verdict=verdict)) for verdict in VERDICTS]
+    found = [(each, rows.filter(finding=each.name)) for each in FINDINGS]
+    return Opinion(
+        layer if channel == WHOLE else f"{layer}, channel {channel}",
+        [(verdict, at(own)) for verdict, own in verdicts if len(own)],
+        [Remark(each.name.replace("_", " "), at(own), own["says"][-1], each.advice) for each, own in found if len(own)],
+    )
+
+
+def words(table: "pl.DataFrame") -> str:
+    """A doctor's table in plain words: layer by layer, which epochs have what, and what to do."""
+    lines: list[str] = []
+    for names, layers in opinions(table):
+        samples = names.pop("n")
+        lines += ["", " · ".join(f"{name} {value}" for name, value in names.items()) + f" · {samples:,} samples"]
+        for each in layers:
+            lines += ["", *(f"{each.layer}: {TRUST[verdict]} at {at}" for verdict, at in each.verdicts)]
+            for remark in each.remarks:
+                lines += [f"  {remark.name}, {remark.at}: {remark.says}", f"    → {remark.advice}"]
+    return "\n".join(lines[1:]) + "\n"
 
 
 def _epochs(rows: "pl.DataFrame") -> list[int]:

@@ -46,7 +46,7 @@ def plane(table: "pl.DataFrame", *, mean: bool = False, normalized: bool = False
         raise UsageError("the information plane needs labels, and the samples have none; draw the curves instead")
     layers = table["layer"].unique(maintain_order=True).to_list()
     table = _normalized(table) if normalized else table
-    table = _mean_path(table) if mean else table
+    table = mean_path(table) if mean else table
     panels = [Panel(title, partial(_plane_panel, table=shown, layers=layers)) for title, shown in _panels(table)]
 
     def finish(figure: "Figure", axes: "list[Axes]") -> None:  # noqa: ARG001
@@ -113,12 +113,12 @@ def _normalized(table: "pl.DataFrame") -> "pl.DataFrame":
     return table.with_columns(*scale, ceiling, *ends, pl.lit(NORMALIZED).alias("unit"))
 
 
-def _mean_path(table: "pl.DataFrame") -> "pl.DataFrame":
+def mean_path(table: "pl.DataFrame") -> "pl.DataFrame":
     """A row a waist, estimator, layer, channel and epoch: means over all runs and splits, and one deviation of them."""
     import polars as pl
 
     keys = ["waist", "estimator", "unit", "layer", "channel", "epoch"]
-    named = ("n", "ceiling", "h_x", "h_y", "i_xt", "i_ty")
+    named = ("n", "ceiling", "h_x", "h_y", "h_t", "i_xt", "i_ty", "ib", "distinct_t")
     middle = [pl.col(name).mean() for name in named]
     ends = [
         (pl.col(name).mean() + sign * pl.col(name).std()).alias(f"{name}_{end}")
@@ -127,7 +127,7 @@ def _mean_path(table: "pl.DataFrame") -> "pl.DataFrame":
     ]
     runs = pl.format("mean of {} runs", pl.col("run").n_unique()).alias("run")
     split = pl.col("split").unique(maintain_order=True).implode().list.join(", ").alias("split")
-    found = table.group_by(keys, maintain_order=True).agg(runs, split, *middle, *ends)
+    found = table.group_by(keys, maintain_order=True).agg(runs, split, pl.col("saturated").any(), *middle, *ends)
     return found.with_columns(pl.col("n").cast(pl.Int64))
 
 
