@@ -1,5 +1,7 @@
 """`ibstore watch`: a running capture in the terminal."""
 
+import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 NAME = "watch"
 
 Show = Callable[["pl.DataFrame"], None]
+Line = Callable[[dict[str, Any]], str]
+"""From a row to what is told of it."""
 
 
 def command(
@@ -31,6 +35,7 @@ def command(
         str | None, typer.Option("--waist", "-w", help="Show the information plane under this waist, too.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Look once, and leave.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line, for scripts.")] = False,
 ) -> None:
     """Watch runs while they are written: epochs, loss, size, rate, time left, and the plane so far.
 
@@ -42,12 +47,9 @@ def command(
     from ibstore.analyze import Study
 
     watcher = Watcher(Study(store), run, waist)
-    if once:
-        with _showing(live=False) as show:
-            show(watcher.now())
-        return
-    with _showing(live=sys.stdout.isatty()) as show:
-        for answer in watcher.looks():
+    line = _json if as_json else _line
+    with _showing(line, live=sys.stdout.isatty() and not (once or as_json)) as show:
+        for answer in [watcher.now()] if once else watcher.looks():
             show(answer)
 
 
@@ -116,11 +118,11 @@ class Watcher:
 
 
 @contextmanager
-def _showing(*, live: bool) -> Iterator[Show]:
+def _showing(line: Line, *, live: bool) -> Iterator[Show]:
     """Show tables: one picture that is renewed, or lines of what is new."""
     if not live:
         seen: set[tuple[object, ...]] = set()
-        yield lambda table: _tell_new(table, seen)
+        yield lambda table: _tell_new(table, seen, line)
         return
     from rich.live import Live
 
@@ -128,15 +130,26 @@ def _showing(*, live: bool) -> Iterator[Show]:
         yield lambda table: picture.update(_drawn(table), refresh=True)
 
 
-def _tell_new(table: "pl.DataFrame", seen: set[tuple[object, ...]]) -> None:
-    """A line a row that has not been told yet; how fast it goes is left out."""
-    columns = [name for name in table.columns if name not in {"per_minute", "left", "writing"}]
-    for row in table.select(columns).iter_rows(named=True):
+def _tell_new(table: "pl.DataFrame", seen: set[tuple[object, ...]], line: Line) -> None:
+    """A line a row that has not been told yet."""
+    for row in table.iter_rows(named=True):
         if (key := tuple(row[name] for name in ("run", "epoch", "layer") if name in row)) not in seen:
             seen.add(key)
-            told = (f"{name} {_cell(value)}" for name, value in row.items() if value is not None)
-            sys.stdout.write("  ".join(told) + "\n")
+            sys.stdout.write(line(row) + "\n")
     sys.stdout.flush()
+
+
+def _line(row: dict[str, Any]) -> str:
+    """What is known of a row, but for how fast it goes: that is a moment's."""
+    moments = {"per_minute", "left", "writing"}
+    told = {name: value for name, value in row.items() if name not in moments and value is not None}
+    return "  ".join(f"{name} {_cell(value)}" for name, value in told.items())
+
+
+def _json(row: dict[str, Any]) -> str:
+    """All of a row; JSON has no NaN."""
+    lost = {name: None for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)}
+    return json.dumps(row | lost, ensure_ascii=False)
 
 
 def _drawn(table: "pl.DataFrame") -> "Table":

@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import matplotlib as mpl
 import numpy as np
@@ -332,6 +333,12 @@ def test_a_film_has_a_frame_an_epoch(table, tmp_path):
             frames.append((film.info["duration"], film.convert("RGB").tobytes()))
     assert len({content for _, content in frames}) == table["epoch"].n_unique()
     assert sum(length for length, _ in frames) == pytest.approx(1000 * (3 + 12) / 8, abs=100)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="there is no ffmpeg here")
+def test_a_film_can_be_an_mp4(table, tmp_path):
+    plots.animate(table.filter(waist="a"), tmp_path / "film.mp4")
+    assert (tmp_path / "film.mp4").read_bytes()[4:8] == b"ftyp"
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.avi", "film"])

@@ -1,5 +1,6 @@
 """A running capture, looked at from outside."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import nn
 import ibstore as package
 from ibstore.analyze import Study
 from ibstore.capture.provenance import Provenance
-from ibstore.cli.watch import Watcher, _drawn, _showing
+from ibstore.cli.watch import Watcher, _drawn, _json, _line, _showing
 from tests.conftest import Command
 
 WAIST = "a: *=identity | quantile(bins=2)"
@@ -82,6 +83,15 @@ def test_a_look_is_a_line_a_run(ibstore: Command, captured: Path) -> None:
     assert line.startswith("run mnist-cnn-seed0  epoch 1  epochs 1  loss ")
 
 
+def test_for_scripts_a_line_is_json(ibstore: Command, captured: Path) -> None:
+    done = ibstore("watch", captured, "--json", "--waist", WAIST)
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["layer"] for row in rows] == ["conv1", "conv2", "out"]
+    assert rows[0]["writing"] is False
+    assert rows[0]["left"] is None
+    assert json.loads(_json({"loss": float("nan"), "epoch": 3})) == {"loss": None, "epoch": 3}
+
+
 def test_what_nobody_writes_is_told_once_and_left(ibstore: Command, captured: Path) -> None:
     done = ibstore("watch", captured, "--run", "mnist-cnn-seed0")
     assert (done.code, len(done.out.splitlines())) == (0, 1)
@@ -100,7 +110,7 @@ def test_on_a_terminal_one_picture_is_renewed(
     captured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    with _showing(live=True) as show:
+    with _showing(_line, live=True) as show:
         show(Watcher(Study(captured), None, None).now())
     assert "mnist-cnn-seed0" in capsys.readouterr().out
 
