@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ibstore.analyze.report.contents import Contents
 
 Spec = dict[str, Any]
+Time = dict[str, Any]
+Look = dict[str, Any]
+"""Scale and axis of epochs; how lines look."""
 
 STATE: Final[dict[str, Any]] = {
     **dict.fromkeys(("waist", "estimator", "split", "run", "variant", "hovered"), ""),
@@ -47,7 +50,8 @@ PLANE_HEIGHT: Final = 420
 
 def charts(page: "Contents") -> dict[str, list[Spec]]:
     """Charts of each section; a section without anything to draw has none."""
-    scale = _epoch_scale(page.choices("epoch"))
+    time = _time(page.choices("epoch"))
+    look = _look(len(page.tables["runs"]))
     plane = page.tables["plane"]
     curves = {name: title for name, title in CURVES.items() if plane[name].is_not_null().any()}
     metrics = [name for name in page.tables["epochs"].columns if name not in {"run", "epoch", "step", "split"}]
@@ -55,9 +59,9 @@ def charts(page: "Contents") -> dict[str, list[Spec]]:
     known = [name for name in metrics if page.tables["epochs"][name].is_not_null().any()]
     return {
         "plane": [_plane(page)] if plane["i_ty"].is_not_null().any() else [],
-        "curves": [_curve(page, name, title, scale) for name, title in curves.items()],
-        "training": [_metric(name, scale) for name in known],
-        "dynamics": [_norm(page, name, title) for name, title in moved.items()],
+        "curves": [_curve(page, name, title, time) for name, title in curves.items()],
+        "training": [_metric(name, time, look) for name in known],
+        "dynamics": [_norm(page, name, title, look) for name, title in moved.items()],
     }
 
 
@@ -114,11 +118,11 @@ def _limits(kept: alt.Chart) -> list[alt.Chart]:
     return drawn
 
 
-def _curve(page: "Contents", name: str, title: str, scale: alt.Scale) -> Spec:
+def _curve(page: "Contents", name: str, title: str, time: Time) -> Spec:
     """A quantity against the epoch; a click on a point chooses its epoch."""
     kept = alt.Chart(alt.NamedData("plane")).transform_filter(OF_PLANE)
     encoded: dict[str, Any] = {
-        "x": alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(tickMinStep=1)),
+        "x": alt.X("epoch:Q", title="epoch", **time),
         "y": alt.Y(f"{name}:Q", title=f"{title} [{page.unit}]"),
         "color": _colour(page),
         "opacity": _when(UNHOVERED, 0.15, 1.0),
@@ -127,30 +131,30 @@ def _curve(page: "Contents", name: str, title: str, scale: alt.Scale) -> Spec:
     points = kept.mark_circle(cursor="pointer").encode(
         **encoded, size=_when("datum.epoch == epoch", 120, 25), tooltip=_tooltip(name, "saturated")
     )
-    return _spec(alt.layer(_now(scale), line, points), f"{title} against the epoch, a line a layer", HEIGHT)
+    return _spec(alt.layer(_now(time), line, points), f"{title} against the epoch, a line a layer", HEIGHT)
 
 
-def _metric(name: str, scale: alt.Scale) -> Spec:
+def _metric(name: str, time: Time, look: Look) -> Spec:
     """A metric of the training against the epoch, split by split."""
     kept = alt.Chart(alt.NamedData("epochs")).transform_filter(f"{OF_RUN} && isValid(datum[{json.dumps(name)}])")
-    line = kept.mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=1.6).encode(
-        x=alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(tickMinStep=1)),
+    line = kept.mark_line(**look).encode(
+        x=alt.X("epoch:Q", title="epoch", **time),
         y=alt.Y(f"{_field(name)}:Q", title=name),
         color=alt.Color("split:N", legend=alt.Legend(orient="top", title=None)),
         detail="run:N",
         tooltip=["run:N", "split:N", "epoch:Q", alt.Tooltip(f"{_field(name)}:Q", format=".4g", title=name)],
     )
-    return _spec(alt.layer(_now(scale), line), f"{name} against the epoch", HEIGHT)
+    return _spec(alt.layer(_now(time), line), f"{name} against the epoch", HEIGHT)
 
 
-def _norm(page: "Contents", name: str, title: str) -> Spec:
+def _norm(page: "Contents", name: str, title: str, look: Look) -> Spec:
     """A norm of the training's gradients or weights against the epoch, both logarithmic."""
     shown = f"{OF_RUN} && datum.variant == variant && indexof(layers, datum.layer) >= 0"
     positive = f"isValid(datum.{name}) && datum.{name} > 0 && datum.epoch > 0"
     kept = alt.Chart(alt.NamedData("dynamics")).transform_filter(f"{shown} && {positive}")
-    scale = alt.Scale(type="log", nice=False)
-    line = kept.mark_line(point=alt.OverlayMarkDef(size=18), strokeWidth=1.6).encode(
-        x=alt.X("epoch:Q", title="epoch", scale=scale, axis=alt.Axis(tickCount=6, format="~s")),
+    time: Time = {"scale": alt.Scale(type="log", nice=False), "axis": alt.Axis(tickCount=6, format="~s")}
+    line = kept.mark_line(**look).encode(
+        x=alt.X("epoch:Q", title="epoch", **time),
         y=alt.Y(
             f"{name}:Q", title=title, scale=alt.Scale(type="log", nice=False), axis=alt.Axis(tickCount=5, format="~g")
         ),
@@ -159,13 +163,13 @@ def _norm(page: "Contents", name: str, title: str) -> Spec:
         opacity=_when(UNHOVERED, 0.15, 1.0),
         tooltip=["layer:N", "run:N", "epoch:Q", alt.Tooltip(f"{name}:Q", format=".4g", title=title)],
     )
-    return _spec(alt.layer(_now(scale, "epoch > 0"), line), f"{title} against the epoch, a line a layer", HEIGHT)
+    return _spec(alt.layer(_now(time, "epoch > 0"), line), f"{title} against the epoch, a line a layer", HEIGHT)
 
 
-def _now(scale: alt.Scale, where: str = "true") -> Any:
+def _now(time: Time, where: str = "true") -> Any:
     """A line at the epoch that is chosen."""
     nothing = alt.Chart(alt.InlineData(values=[{}])).transform_calculate(now="epoch").transform_filter(where)
-    return nothing.mark_rule(strokeDash=[2, 2], opacity=0.7).encode(x=alt.X("now:Q", scale=scale))
+    return nothing.mark_rule(strokeDash=[2, 2], opacity=0.7).encode(x=alt.X("now:Q", scale=time["scale"]))
 
 
 def _colour(page: "Contents") -> alt.Color:
@@ -189,12 +193,21 @@ def _tooltip(*columns: str) -> list[alt.Tooltip]:
     ]
 
 
-def _epoch_scale(epochs: Sequence[int]) -> alt.Scale:
-    """Logarithmic where the epochs were recorded so."""
+def _time(epochs: Sequence[int]) -> Time:
+    """The axis of epochs: logarithmic, with 0, where they were recorded so."""
     steps = [later - epoch for epoch, later in zip(sorted(epochs), sorted(epochs)[1:], strict=False)]
-    return (
-        alt.Scale(type="symlog", nice=False) if steps and max(steps) >= UNEVEN * min(steps) else alt.Scale(nice=False)
-    )
+    if not steps or max(steps) < UNEVEN * min(steps):
+        return {"scale": alt.Scale(nice=False), "axis": alt.Axis(tickMinStep=1)}
+    ticks = [0, *(digit * 10**power for power in range(len(str(max(epochs)))) for digit in (1, 2, 5))]
+    return {
+        "scale": alt.Scale(type="symlog", nice=False),
+        "axis": alt.Axis(values=ticks, labelOverlap=True, format="d"),
+    }
+
+
+def _look(runs: int) -> Look:
+    """Of lines against the epoch: of many runs they are thin, and without dots."""
+    return {"point": alt.OverlayMarkDef(size=18), "strokeWidth": 1.6} if runs == 1 else {"strokeWidth": 0.8}
 
 
 def _field(name: str) -> str:
