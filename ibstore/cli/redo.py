@@ -1,7 +1,9 @@
 """Command lines that make again what a store holds, from what its manifests say."""
 
+import platform
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.cli.capturing import PLUGIN, RULE
@@ -54,6 +56,12 @@ def analyzed(store: str, waists: "Iterable[Waist]", estimators: Iterable[str], u
     words += [word for name in estimators if list(estimators) != ["plugin"] for word in ("--estimator", name)]
     words += [] if unit == "bits" else ["--unit", unit]
     return shlex.join(words + ([] if beta == 1 else ["--beta", f"{beta:g}"]))
+
+
+def versions() -> str:
+    """Versions of what the numbers hang on, here and now."""
+    kept = ("ibstore", "torch", "zarr", "duckdb", "polars", "numpy")
+    return ", ".join([*(f"{package} {version(package)}" for package in kept), f"Python {platform.python_version()}"])
 
 
 def _recipe(name: str) -> str:

@@ -62,7 +62,7 @@ def command(
 
 def _commands(asked: "Question", store: str, estimators: list[str], unit: str, beta: float) -> Iterator[str]:
     """Lines that make the store's runs and this page's numbers again."""
-    from ibstore.cli.redo import analyzed, captured
+    from ibstore.cli.redo import analyzed, captured, versions
 
     lines = [captured(run.manifest, store) for run in asked.runs.values()]
     told = [line for line in lines if line is not None]
@@ -72,3 +72,4 @@ def _commands(asked: "Question", store: str, estimators: list[str], unit: str, b
     if len(told) < len(lines):
         yield f"# {len(lines) - len(told)} runs were recorded in a training loop of one's own"
     yield analyzed(store, asked.waists, estimators, unit, beta)
+    yield f"# analyzed with {versions()}"

@@ -14,6 +14,7 @@ import typer
 
 from ibstore.cli.output import QuietOption
 from ibstore.cli.progress import tell
+from ibstore.cli.redo import versions
 from ibstore.errors import UnknownNameError, UsageError, WriteError
 from ibstore.store.places.disk import save
 
@@ -183,12 +184,5 @@ def summary(
         f"In {sum(seconds.values()):.0f} s, every network of the seed in its name:",
         "",
     ]
-    lines += ["```sh", *seconds, "```", "", _versions(), ""]
+    lines += ["```sh", *seconds, "```", "", f"{versions()}.", ""]
     return "\n".join(lines)
-
-
-def _versions() -> str:
-    from importlib.metadata import version
-
-    kept = ("ibstore", "torch", "zarr", "duckdb", "polars", "numpy")
-    return ", ".join(f"{package} {version(package)}" for package in kept) + f", Python {sys.version.split()[0]}."

@@ -10,7 +10,7 @@ import pytest
 
 from ibstore.analyze import parse_waist
 from ibstore.analyze.waist import presets
-from ibstore.cli.redo import analyzed, captured
+from ibstore.cli.redo import analyzed, captured, versions
 from ibstore.store import Manifest, Store
 from tests.conftest import Command
 
@@ -38,6 +38,7 @@ def test_it_writes_one_page(ibstore: Command, captured: Path, tmp_path: Path) ->
     lines = unescape(re.findall(r"<pre[^>]*>(ibstore.*?)</pre>", text, re.DOTALL)[0]).splitlines()
     assert lines[0].startswith(f"ibstore capture mnist-cnn --store {captured} --run mnist-cnn-seed0 --epochs 1 ")
     assert lines[1] == f"ibstore analyze {captured} --waist thesis-6.2"
+    assert lines[2] == f"# analyzed with {versions()}"
 
 
 def test_without_waists_it_shows_those_that_were_asked_for(ibstore: Command, captured: Path, tmp_path: Path) -> None:
