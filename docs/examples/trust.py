@@ -1,7 +1,8 @@
 # %% [markdown]
 # # Is it an effect, or the estimator?
 #
-# A tanh network is trained on real digits, and the information of its narrowest layer seems to fall while it learns. Is that the network's doing, or that of the bins? The same
+# A tanh network is trained on real digits, and the information of its narrowest layer seems to fall while it learns.
+# Is that the network's doing, or that of the bins? The same
 # recording is asked in several ways; nothing is trained twice.
 
 # %%
@@ -47,7 +48,8 @@ study = ibstore.open("lab.zarr")
 # %% [markdown]
 # ## Bins and noise beside each other
 #
-# Three binnings: equal bins over tanh's range, the same at all epochs; bins that are fitted to each epoch; no bins at all. And two noises: what could be told of X if every unit had Gaussian
+# Three binnings: equal bins over tanh's range, the same at all epochs; bins that are fitted to each epoch; no bins at
+# all. And two noises: what could be told of X if every unit had Gaussian
 # noise of variance 0.01 or 0.1. X is the sample itself, so that I(X;T) is H(T).
 
 # %%
@@ -66,7 +68,7 @@ figure, axes = plt.subplots(figsize=(7, 4))
 for (way,), rows in ways.group_by("way", maintain_order=True):
     axes.plot(rows["epoch"], rows["information"], marker=".", label=way)
 axes.set(xlabel="epoch", ylabel="I(X;T) of hidden2, bits", ylim=(0, None))
-axes.legend();
+_ = axes.legend()
 
 # %% [markdown]
 # Read it with care: whoever shows one of these curves alone tells one of five stories.
@@ -79,7 +81,8 @@ ways.group_by("way", maintain_order=True).agg(
 # %% [markdown]
 # ## Few samples, or few patterns?
 #
-# Thirteen estimators correct what the plug-in gets wrong where patterns are many against samples. They are made of the same counts, so asking all of them costs milliseconds. Where they differ, N decides.
+# Thirteen estimators correct what the plug-in gets wrong where patterns are many against samples. They are made of
+# the same counts, so asking all of them costs milliseconds. Where they differ, N decides.
 
 # %%
 names = ["plugin", "miller_madow", "chao_wang_jost", "nsb"]
@@ -89,7 +92,8 @@ by_estimator.pivot(on="estimator", index=["epoch", "n", "distinct_t", "ceiling"]
 # %% [markdown]
 # ## What is chance?
 #
-# I(T;Y) of a T that has nothing to do with Y is not 0 in a finite sample. `null` permutes the labels, and tells what chance alone gives.
+# I(T;Y) of a T that has nothing to do with Y is not 0 in a finite sample. `null` permutes the labels, and tells what
+# chance alone gives.
 
 # %%
 study.ask(waists[0], epochs=[0, 60]).measure("null(permutations=100)").select(
@@ -109,7 +113,7 @@ swept.pivot(on="epoch", index="bins", values="h_t")
 # ## The doctor's word
 
 # %%
-study.ask(waists[:2], epochs=[60]).doctor().select("waist", "verdict", "finding")
+study.ask(waists[:2], epochs=[60]).doctor().select("waist", "verdict", "says")
 
 # %% [markdown]
 # What may be said of this network: [limitations](../limitations.md) lists what may not.

@@ -50,4 +50,4 @@ def executed(source: Path) -> Any:
 
 def _themed(text: str) -> str:
     """Tables without the styles that data frames bring along."""
-    return re.sub(r"<style>.*?</style>", "", re.sub(r'<table border="1" class="dataframe">', "<table>", text), flags=re.S)
+    return re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL).replace(' border="1" class="dataframe"', "")
