@@ -17,7 +17,7 @@ import ibstore
 
 # %matplotlib inline
 torch.set_num_threads(1)  # quicker for a network this small
-pl.Config(fmt_str_lengths=200, tbl_rows=20)
+_ = pl.Config(fmt_str_lengths=200, float_precision=3, tbl_hide_dataframe_shape=True)
 
 # %% [markdown]
 # ## Train, and record
@@ -57,7 +57,8 @@ def train_one_epoch() -> float:
 # Three lines record it: a `Recorder` around the loop, a look at the untrained network, and a look after each epoch.
 
 # %%
-with ibstore.Recorder("lab.zarr", network, layers=["hidden1", "hidden2", "out"], x=x, y=y, run="tanh") as recorder:
+layers = ["hidden1", "hidden2", "out"]
+with ibstore.Recorder("lab.zarr", network, layers=layers, x=x, y=y, run="tanh") as recorder:
     recorder.record(0)
     for epoch in range(1, 31):
         recorder.record(epoch, loss=train_one_epoch())
@@ -79,7 +80,8 @@ waist = """five:
     hidden2 = identity | uniform(bins=5, lo=-1, hi=1);
     out = argmax | labels"""
 plane = study.analyze(waist)
-plane.filter(epoch=30).select("layer", "h_t", "i_xt", "i_ty", "distinct_t", "ceiling", "saturated")
+columns = ["layer", "h_t", "i_xt", "i_ty", "distinct_t", "ceiling", "saturated"]
+plane.filter(epoch=30).select(columns)
 
 # %% [markdown]
 # `hidden1` has half as many patterns as there are digits: more than the sample can tell apart well. What that means
@@ -102,8 +104,14 @@ ibstore.plots.figure("curves", plane)
 
 # %%
 study.query("""
-    SELECT y AS digit, count(DISTINCT t) AS patterns, max(samples) / sum(samples) AS commonest
-    FROM (SELECT y, t, sum(n) AS samples FROM joint_counts WHERE layer = 'hidden2' AND epoch = 30 GROUP BY ALL)
+    WITH counts AS (
+        SELECT y, t, sum(n) AS samples
+        FROM joint_counts
+        WHERE layer = 'hidden2' AND epoch = 30
+        GROUP BY y, t
+    )
+    SELECT y AS digit, count(*) AS patterns, max(samples) / sum(samples) AS commonest
+    FROM counts
     GROUP BY y
     ORDER BY y
 """)

@@ -18,7 +18,7 @@ import ibstore
 
 # %matplotlib inline
 torch.set_num_threads(1)  # quicker for a network this small
-pl.Config(fmt_str_lengths=200, tbl_rows=20)
+_ = pl.Config(fmt_str_lengths=200, float_precision=3, tbl_hide_dataframe_shape=True)
 
 pixels, digits = mnist_data()
 x, y = torch.from_numpy(pixels).float() / 255, torch.from_numpy(digits)
@@ -33,7 +33,8 @@ network = nn.Sequential(
 )
 optimizer = torch.optim.Adam(network.parameters(), lr=0.004)
 
-with ibstore.Recorder("lab.zarr", network, layers=["hidden1", "hidden2"], x=x, y=y, run="tanh") as recorder:
+layers = ["hidden1", "hidden2"]
+with ibstore.Recorder("lab.zarr", network, layers=layers, x=x, y=y, run="tanh") as recorder:
     recorder.record(0)
     for epoch in range(1, 61):
         for batch in torch.randperm(len(x)).split(100):
@@ -59,10 +60,9 @@ waists = [
     "exact: hidden2=identity | exact",
 ]
 bins = study.analyze(waists).select("epoch", way="waist", information="h_t")
-noise = study.analyze(waists[0], estimators=["kde(variance=0.01)", "kde(variance=0.1)"]).select(
-    "epoch", way="estimator", information="i_xt_high"
-)
-ways = pl.concat([bins, noise])
+variances = ["kde(variance=0.01)", "kde(variance=0.1)"]
+noise = study.analyze(waists[0], estimators=variances)
+ways = pl.concat([bins, noise.select("epoch", way="estimator", information="i_xt_high")])
 
 figure, axes = plt.subplots(figsize=(7, 4))
 for (way,), rows in ways.group_by("way", maintain_order=True):
@@ -87,7 +87,7 @@ ways.group_by("way", maintain_order=True).agg(
 # %%
 names = ["plugin", "miller_madow", "chao_wang_jost", "nsb"]
 by_estimator = study.analyze(waists[0], estimators=names, epochs=[0, 60])
-by_estimator.pivot(on="estimator", index=["epoch", "n", "distinct_t", "ceiling"], values="h_t")
+by_estimator.pivot(on="estimator", index=["epoch", "n", "distinct_t"], values="h_t")
 
 # %% [markdown]
 # ## What is chance?
@@ -113,7 +113,7 @@ swept.pivot(on="epoch", index="bins", values="h_t")
 # ## The doctor's word
 
 # %%
-study.ask(waists[:2], epochs=[60]).doctor().select("waist", "verdict", "says")
+study.ask(waists, epochs=[60]).doctor().select("waist", "verdict", "says")
 
 # %% [markdown]
 # What may be said of this network: [limitations](../limitations.md) lists what may not.

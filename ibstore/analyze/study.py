@@ -361,6 +361,8 @@ class Study:
 def open_store(path: str | Path, results: str | Path | None = None) -> Study:
     """Open the store at ``path`` for questions: `ibstore.open`.
 
+    Examples
+    --------
     >>> import ibstore
     >>> plane = ibstore.open("lab.zarr").analyze(waists=["thesis-6.2"])  # doctest: +SKIP
     """
