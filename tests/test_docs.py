@@ -213,6 +213,12 @@ def test_the_page_of_the_command_line_has_every_command() -> None:
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
 
 
+def test_lists_stand_below_a_blank_line() -> None:
+    """The site would show them as text; what a repository shows as a list is none there."""
+    pages = [page for page in ALL if page != "README.md"]
+    assert [page for page in pages if re.search(r"^(```|\w.*|\*\*.*|#.*)\n- ", read(page), re.MULTILINE)] == []
+
+
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     links = re.findall(r"\]\(((?!http)[^)#]+)\)", read("README.md"))
     assert links
