@@ -24,7 +24,7 @@ check: $(READY)  ## formatting, lint and types
 	$(BIN)/mypy
 
 docs: $(READY)  ## the site, into site/: reference from docstrings and --help, examples executed; whatever leads nowhere fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "site/index.html is the site; its search needs a server: $(PYTHON) -m http.server --directory site"
 
 bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
