@@ -94,7 +94,7 @@ def estimator(function: Estimator) -> Estimator:
     ----------
     function
         Takes multiplicities, how many distinct keys were seen so often, and N; gives bits. What it gave is kept under
-        its name: another function wants another name.
+        its name, in small letters: another function wants another name.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def estimator(function: Estimator) -> Estimator:
     2.0
     >>> _ = ESTIMATORS.pop("keys_seen")
     """
-    ESTIMATORS[function.__name__] = function
+    ESTIMATORS[function.__name__.lower()] = function
     return function
 
 
