@@ -5,7 +5,7 @@ READY := .venv/.installed
 PRESETS := thesis-6.1 thesis-6.2 thesis-6.3-ex1 thesis-6.3-ex2 thesis-6.3-ex3 thesis-6.3-ex4
 WAISTS := $(foreach preset,$(PRESETS),--waist $(preset))
 
-.PHONY: demo test test-web check bench kills beside clean
+.PHONY: demo test test-web check docs bench kills beside clean
 
 demo: $(READY)  ## train on real digits, record, analyze under six waists, draw
 	@mkdir -p demo
@@ -26,6 +26,10 @@ check: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## the site, into site/: reference from docstrings and --help, examples executed; whatever leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html is the site; its search needs a server: $(PYTHON) -m http.server --directory site"
 
 bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.plane
@@ -48,7 +52,7 @@ beside: $(READY)  ## read a store for a minute while it is written
 	$(BIN)/python -m tests.beside
 
 clean:  ## remove what the other commands made
-	rm -rf .venv demo build dist
+	rm -rf .venv demo site build dist
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ibstore.analyze import Study, Waist, informations, register_discretizer, register_reduction
+    from ibstore.analyze import Study, Waist, informations, register_discretizer, register_estimator, register_reduction
     from ibstore.analyze import open_store as open  # noqa: A004  (ibstore.open is the name that users type)
     from ibstore.analyze import plots as plots
     from ibstore.capture import (
@@ -53,6 +53,7 @@ _HOMES: Final = {
     "plots": ("ibstore.analyze.plots", ""),
     "record_checkpoints": ("ibstore.capture", "record_checkpoints"),
     "register_discretizer": ("ibstore.analyze", "register_discretizer"),
+    "register_estimator": ("ibstore.analyze", "register_estimator"),
     "register_reduction": ("ibstore.analyze", "register_reduction"),
     "tap": ("ibstore.capture", "tap"),
 }
@@ -77,6 +78,7 @@ __all__ = [
     "plots",
     "record_checkpoints",
     "register_discretizer",
+    "register_estimator",
     "register_reduction",
     "tap",
 ]

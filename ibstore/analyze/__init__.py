@@ -4,6 +4,7 @@ It imports neither `ibstore.capture` nor torch; DuckDB lives in `ibstore.analyze
 """
 
 from ibstore.analyze.discretize import Binning, Coding, register_discretizer
+from ibstore.analyze.estimate.entropy import estimator as register_estimator
 from ibstore.analyze.grammar import Recipe, parse_recipe
 from ibstore.analyze.immediate import Informations, informations
 from ibstore.analyze.reduce import register_reduction
@@ -24,5 +25,6 @@ __all__ = [
     "parse_waist",
     "presets",
     "register_discretizer",
+    "register_estimator",
     "register_reduction",
 ]

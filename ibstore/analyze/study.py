@@ -72,7 +72,8 @@ class Study:
         Parameters
         ----------
         waists
-            One or more of: presets by name, inline texts (``"mine: x=…; *=…"``), `Waist` objects.
+            One or more of: presets by name, inline texts (``"mine: x=…; *=…"``), names that were asked for before,
+            `Waist` objects.
         runs, layers, epochs
             What to look at; everything by default.
         channels
@@ -100,7 +101,8 @@ class Study:
             When what was committed cannot be read.
         """
         budget = Budget.of(memory, threads, keep_keys, device)
-        return Question.of(self.store, self.parts, waists, runs, layers, epochs, known, channels, budget, emit)
+        meant = self._known(waists, known)
+        return Question.of(self.store, self.parts, waists, runs, layers, epochs, meant, channels, budget, emit)
 
     def analyze(
         self,
@@ -200,7 +202,7 @@ class Study:
         """
         numbers = parse_bins(bins) if isinstance(bins, str) else list(bins)
         asked = [waists] if isinstance(waists, str | Waist) else waists
-        found = swept(find_waists(asked, presets() | dict(known or {})), numbers)
+        found = swept(find_waists(asked, self._known(waists, known)), numbers)
         selection = self.ask([each.waist for each in found], **about).unnoted()
         return by_bins(selection.plane(estimators, unit=unit), found)
 
@@ -320,6 +322,13 @@ class Study:
         """The presets, and every waist that was asked for so far as it is meant now."""
         return presets() | {waist.name: waist for waist in self._remembered_waists(ignore)}
 
+    def _known(self, waists: Waists, known: Mapping[str, Waist] | None) -> dict[str, Waist]:
+        """What names may mean: presets, waists that are given, and for other names those that were asked for before."""
+        given = presets() | dict(known or {})
+        asked = [waists] if isinstance(waists, str | Waist) else waists
+        others = [name for name in asked if isinstance(name, str) and ":" not in name and name not in given]
+        return self.meanings() | given if others else given
+
     def _readable(self, damaged: Callable[[DamagedError], None] | None) -> list[Run]:
         """All runs, without what ``damaged`` is told of."""
         found = self.store.listing()
@@ -352,6 +361,8 @@ class Study:
 def open_store(path: str | Path, results: str | Path | None = None) -> Study:
     """Open the store at ``path`` for questions: `ibstore.open`.
 
+    Examples
+    --------
     >>> import ibstore
     >>> plane = ibstore.open("lab.zarr").analyze(waists=["thesis-6.2"])  # doctest: +SKIP
     """

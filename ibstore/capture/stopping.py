@@ -104,6 +104,8 @@ class InformationStopping:
     def can_stop(self, epochs: int) -> bool:
         """Whether it looks often enough in a training of so many epochs, and not only at its end.
 
+        Examples
+        --------
         >>> stopping = InformationStopping(lambda t, y: (0.0, 0.0), "out", every=10, patience=2)
         >>> stopping.can_stop(20), stopping.can_stop(21)
         (False, True)

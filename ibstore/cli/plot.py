@@ -67,7 +67,7 @@ def command(
         selected.check_binless(measure, unit=unit, beta=None if beta == 1.0 else beta)
     names, known = selected.named([VALUES] if measure in BINLESS else study.analyzed(selected.run))
     with listening(quiet) as emit:
-        asked = study.ask(names, known=study.meanings() | known, emit=emit, **selected.about())
+        asked = study.ask(names, known=known, emit=emit, **selected.about())
         if measure is None:
             table = asked.plane(estimator or "plugin", beta=beta, unit=unit)
         else:

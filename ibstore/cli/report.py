@@ -50,7 +50,7 @@ def command(
     names, known = selected.named(selected.study().analyzed(selected.run))
     study = selected.study()
     with listening(quiet) as emit:
-        asked = study.ask(names, known=study.meanings() | known, emit=emit, **selected.about())
+        asked = study.ask(names, known=known, emit=emit, **selected.about())
         of_page = title or Path(selected.store).name or selected.store
         lines = list(_commands(asked, selected.store, estimator or ["plugin"], unit, beta))
         text = asked.report(of_page, estimator or "plugin", beta=beta, unit=unit, diagnosed=diagnose, commands=lines)

@@ -6,6 +6,7 @@ import pytest
 
 import ibstore
 from ibstore.analyze import Study, engine, plane
+from ibstore.errors import UnknownNameError
 from ibstore.events import Event
 from ibstore.store.format.layout import Layout
 
@@ -224,6 +225,16 @@ def test_one_waist_needs_no_list(tmp_path):
     study = ibstore.open(str(path))
     assert study.analyze(WAIST).equals(study.analyze([WAIST]))
     assert study.analyze(study.meanings()["w"]).equals(study.analyze([WAIST]))
+
+
+def test_a_waist_that_was_asked_for_is_known_by_its_name(tmp_path):
+    study = ibstore.open(make_store(tmp_path / "lab.zarr", numbered(20, 2), layers={"t": relu(0, 1, 20, 2)}))
+    with pytest.raises(UnknownNameError, match="there is no waist 'w'"):
+        study.analyze("w")
+    table = study.analyze([WAIST])
+    assert study.analyze("w").equals(table)
+    assert study.ask("w").doctor().equals(study.ask(WAIST).doctor())
+    assert study.sweep("w", [2]).equals(study.sweep(WAIST, [2]))
 
 
 def test_progress_is_told(tmp_path):

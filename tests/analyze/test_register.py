@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 
 import ibstore
 from ibstore.analyze import Binning, Coding, parse_recipe
 from ibstore.analyze.discretize import DISCRETIZATIONS
+from ibstore.analyze.estimate.entropy import ESTIMATORS
 from ibstore.analyze.reduce import CHECKS, REDUCTIONS
 from ibstore.analyze.sql import counts
 from ibstore.errors import ValuesError, WaistError
@@ -129,3 +132,18 @@ def test_a_function_typed_at_a_prompt_has_no_source(store):
     typed: dict = {"ibstore": ibstore}
     exec("@ibstore.register_reduction\ndef twice(block):\n    return block * 2\n", typed)
     assert ibstore.open(store).analyze("w: t=twice | exact")["distinct_t"].to_list() == [8, 8]
+
+
+def test_an_estimator_of_one_s_own(store):
+    @ibstore.register_estimator
+    def Keys_seen(multiplicity, keys, samples):  # noqa: N802  (however it is written, it is found)
+        return math.log2(keys.sum())
+
+    study = ibstore.open(store)
+    plane = study.analyze("w: *=identity | edges(10)", estimators=["plugin", "Keys_seen"])
+    own = plane.filter(estimator="keys_seen")
+    assert own["h_t"].to_list() == np.log2(own["distinct_t"]).to_list()
+    assert own["h_t"].to_list() != plane.filter(estimator="plugin")["h_t"].to_list()
+    assert ESTIMATORS.pop("keys_seen")
+    kept = ibstore.open(store).query("SELECT h_t FROM information_plane WHERE estimator = 'keys_seen' ORDER BY epoch")
+    assert kept["h_t"].to_list() == own["h_t"].to_list()  # also where nobody knows the function

@@ -1,11 +1,13 @@
 """Pictures of tables, by kind: `ibstore.plots`. matplotlib is imported where a picture is drawn.
 
+A kind is called with a table, and draws its one panel on axes of yours (``ax=``) or on a figure of its own. A table
+that makes several panels (waists, runs) is drawn whole by `figure`, and to a file by `draw`.
+
+Examples
+--------
 >>> table = ibstore.open("lab.zarr").ask("thesis-6.2").plane()  # doctest: +SKIP
 >>> axes = ibstore.plots.plane(table)  # doctest: +SKIP
 >>> axes.figure.savefig("plane.pdf")  # doctest: +SKIP
-
-A kind is called with a table, and draws its one panel on axes of yours (``ax=``) or on a figure of its own. A table
-that makes several panels (waists, runs) is drawn whole by `figure`, and to a file by `draw`.
 """
 
 from io import BytesIO

@@ -1,5 +1,7 @@
 """Stochastic layers: Information Dropout and its kin, what they cost, and how a recorder sees them.
 
+Examples
+--------
 >>> import torch
 >>> from torch import nn
 >>> layer = InformationDropout(nn.ReLU(), nn.Linear(3, 3), LogUniform(CAP), seed=1)

@@ -63,6 +63,8 @@ def transmitting(network: nn.Module) -> Iterator[dict[str, Transmitted]]:
     A layer that is called several times in a pass tells as often: ``path:0``, ``path:1``, …, as a recorder calls it.
     What a recorder runs in the midst of that is not heard.
 
+    Examples
+    --------
     >>> from ibstore.capture.dropout import CAP, InformationDropout, LogUniform
     >>> network = nn.Sequential(InformationDropout(nn.ReLU(), nn.Identity(), LogUniform(CAP), seed=1))
     >>> with transmitting(network) as heard:
