@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ibstore.cli.reproduce import Finding, Picture, Reproduction, Size, names, summary
+from ibstore.cli.reproduce import Finding, Picture, Reproduction, Size, Step, names, summary
 from tests.conftest import Command
 
 
@@ -39,6 +39,11 @@ def test_the_whole_thing_says_what_the_quick_one_says(name: str) -> None:
 
     assert of(sizes["full"]) == of(sizes["quick"])
     assert not sizes["quick"].needs_data
+
+
+def test_what_a_step_gives_is_a_table() -> None:
+    assert Step("measure s limit", table="limit").whole == "measure s limit --out {out}/limit.parquet"
+    assert Step("analyze s --out {out}/plane.csv").whole == "analyze s --out {out}/plane.csv"
 
 
 def test_what_does_not_come_back_is_said() -> None:
