@@ -112,7 +112,7 @@ def names() -> list[str]:
 def command(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="What to redo: blackbox, info-dropout or thesis.", show_default=False),
+        typer.Argument(metavar="NAME", help="What to redo: blackbox, info-dropout, szt or thesis.", show_default=False),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make; by default NAME.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A minute of it, on data that come with ibstore.")] = False,

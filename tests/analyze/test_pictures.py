@@ -15,6 +15,8 @@ from ibstore.analyze.plots.page import Page, Panel
 from ibstore.errors import UsageError
 from tests.conftest import Command
 
+from .stores import make_store, numbered
+
 WAIST = "a: *=identity | quantile(bins=2)"
 VALUES = "values: *=identity | exact"
 
@@ -171,6 +173,20 @@ def test_bounds_are_drawn_against_the_epoch(study):
     axis = plots.bound(table)
     np.testing.assert_allclose(lines(axis)["out"], table.select("epoch", "input_compression").to_numpy())
     np.testing.assert_allclose(lines(axis)["classic"], table.select("epoch", "classic").to_numpy())
+
+
+def test_several_networks_as_one_are_a_plane(tmp_path):
+    """Of two networks on the same samples: the measure's informations, H(X) and log N as limits."""
+    for seed in range(2):
+        layers = {"t": np.random.default_rng(seed).uniform(-1, 1, (2, 20, 2)).astype(np.float32)}
+        make_store(tmp_path / "lab.zarr", numbered(20, 2), np.arange(20) % 2, layers=layers, run=f"net{seed}")
+    asked = Study(tmp_path / "lab.zarr").ask("w: x=identity | exact; *=identity | uniform(bins=3, lo=-1, hi=1)")
+    table = asked.measure("extended(form=pooled)")
+    axis = plots.extended(table)
+    (path,) = (line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_alpha() == 0.5)
+    np.testing.assert_allclose(path.get_xydata(), table.select("i_xt", "i_ty").to_numpy())
+    limits = [line.get_xdata()[0] for line in axis.lines if line.get_label().startswith("_") and line is not path]
+    assert {round(place, 6) for place in limits[:2]} == {round(np.log2(20), 6), round(np.log2(40), 6)}
 
 
 @pytest.mark.parametrize("kind", ["dynamics", "diagram", "convergence(50, 100)", "beta(count=5)", "bound"])

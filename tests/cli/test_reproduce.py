@@ -59,7 +59,10 @@ def test_what_does_not_come_back_is_said() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing", "--quick"), "there is no reproduction 'nothing'; choose one of blackbox, info-dropout, thesis"),
+        (
+            ("nothing", "--quick"),
+            "there is no reproduction 'nothing'; choose one of blackbox, info-dropout, szt, thesis",
+        ),
         (("thesis",), "thesis is redone on files; give --data-dir DIR, or --quick"),
         (("thesis", "--quick", "--data-dir", "."), "--quick takes data that come with ibstore; leave --data-dir out"),
         (("thesis", "--quick", "--out", "."), ". is there already; give another folder with --out, or remove it"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[dict[str, Kind]] = {
     "plane": planes.plane,
+    "extended": planes.extended,
     "curves": planes.curves,
     "dynamics": training.dynamics,
     "diagram": estimates.diagram,
@@ -45,7 +46,7 @@ KINDS: Final[dict[str, Kind]] = {
 
 MEASURES: Final = {
     **{name: name for name in ("dynamics", "diagram", "convergence", "units", "histogram", "samples")},
-    **{name: name for name in ("outcomes", "transmitted", "correlation", "maps")},
+    **{name: name for name in ("extended", "outcomes", "transmitted", "correlation", "maps")},
     "beta": "betas",
     "bound": "bounds",
     "waist": "stages",
@@ -67,6 +68,7 @@ __all__ = [
     "diagram",
     "draw",
     "dynamics",
+    "extended",
     "figure",
     "histogram",
     "maps",
@@ -79,6 +81,7 @@ __all__ = [
 ]
 
 plane = alone(planes.plane)
+extended = alone(planes.extended)
 curves = alone(planes.curves)
 dynamics = alone(training.dynamics)
 diagram = alone(estimates.diagram)
