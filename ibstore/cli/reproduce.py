@@ -22,7 +22,10 @@ NAME = "reproduce"
 SUMMARY = "summary.md"
 STORE = "lab.zarr"
 AS_THERE = {True: "yes", False: "**no**", None: "not to be told"}
-UNTOLD = "Not to be told: most patterns stand for one sample each, or the networks have learnt too little."
+UNTOLD = (
+    "Not to be told: most patterns stand for one sample each, the networks have learnt too little, or an event is not "
+    "clear."
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,9 @@ def names() -> list[str]:
 def command(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="What to redo: blackbox, info-dropout, szt or thesis.", show_default=False),
+        typer.Argument(
+            metavar="NAME", help="What to redo: blackbox, cnn-kde, info-dropout, szt or thesis.", show_default=False
+        ),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make; by default NAME.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A minute of it, on data that come with ibstore.")] = False,

@@ -12,6 +12,7 @@ import ibstore
 from ibstore.analyze import Study, plots
 from ibstore.analyze.plots.estimates import REGIONS
 from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.style import plain_ticks
 from ibstore.errors import UsageError
 from tests.conftest import Command
 
@@ -202,6 +203,24 @@ def test_arguments_of_a_picture_are_those_of_its_measure(ibstore: Command, captu
     done = ibstore("plot", captured, "beta(counts=5)", "-o", tmp_path / "a.svg", "--results", tmp_path / "results")
     assert done.code == 2
     assert "measure 'betas(counts=5)'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((0.6, 1.3), ["0.6", "0.7", "0.8", "0.9", "1"]),
+        ((0.8, 30), ["1", "2", "5", "10", "20"]),
+        ((0.9, 9000), ["1", "10", "100", "1000"]),
+    ],
+)
+def test_logarithmic_axes_name_plain_numbers(ends, told):
+    axis = Figure().subplots()
+    axis.set_xscale("log")
+    axis.set_xlim(*ends)
+    plain_ticks(axis.xaxis)
+    axis.figure.canvas.draw()
+    assert [text.get_text() for text in axis.get_xticklabels() if ends[0] <= text.get_position()[0] <= ends[1]] == told
+    assert not any(text.get_text() for text in axis.get_xticklabels(minor=True))
 
 
 # ---- what layers look like

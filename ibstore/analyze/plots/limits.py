@@ -4,7 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ibstore.analyze.plots.page import Page, Panel
-from ibstore.analyze.plots.style import GREY, legend_below, looks_of
+from ibstore.analyze.plots.style import GREY, legend_below, looks_of, plain_ticks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,6 +57,7 @@ def bound(table: "pl.DataFrame") -> Page:
             axis.plot(path["epoch"], path["classic"], linewidth=1.8, label="classic", color=GREY, linestyle=":")
         axis.axhline(1.0, color="#8A8A8A", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
         axis.set(yscale="log", xlabel="epoch", ylabel="generalization error, at most")
+        plain_ticks(axis.yaxis)
 
     groups = table.group_by("waist", maintain_order=True)
     return Page([Panel(str(waist), partial(draw, rows=own)) for (waist,), own in groups], 3, finish=legend_below)
