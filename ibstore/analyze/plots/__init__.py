@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 KINDS: Final[dict[str, Kind]] = {
     "plane": planes.plane,
-    "extended": planes.extended,
     "curves": planes.curves,
+    "extended": planes.extended,
     "dynamics": training.dynamics,
     "diagram": estimates.diagram,
     "convergence": estimates.convergence,
@@ -81,8 +81,8 @@ __all__ = [
 ]
 
 plane = alone(planes.plane)
-extended = alone(planes.extended)
 curves = alone(planes.curves)
+extended = alone(planes.extended)
 dynamics = alone(training.dynamics)
 diagram = alone(estimates.diagram)
 convergence = alone(estimates.convergence)

@@ -23,9 +23,9 @@ HANDLE_LETTERS: Final = 6
 LINE_INCHES: Final = 0.25
 """How much of a legend fits side by side, what the line before each label takes of that, and how high a row is."""
 
-FEW: Final = 4
+FEW: Final = 6
 MANY: Final = 300
-"""Factors between the ends of a logarithmic axis below which it names every digit, or 1, 2 and 5."""
+"""Factors between the ends of a logarithmic axis below which it is named in equal steps, or by 1, 2 and 5."""
 
 STYLE: Final[dict[Any, Any]] = {
     "font.size": 12,
@@ -82,12 +82,13 @@ def style() -> Iterator[None]:
 
 
 def plain_ticks(axis: "Axis") -> None:
-    """Let a logarithmic axis name plain numbers: powers of ten, and the fewer of them the more numbers between."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Let a logarithmic axis name plain numbers: equal steps, 1, 2 and 5, or powers of ten, as far as it reaches."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     low, high = axis.get_view_interval()
-    between = tuple(range(1, 10)) if high < FEW * low else (1.0, 2.0, 5.0) if high < MANY * low else (1.0,)
-    axis.set_major_locator(LogLocator(subs=between))
+    digits = (1.0, 2.0, 5.0) if high < MANY * low else (1.0,)
+    steps = MaxNLocator(5, steps=[1, 2, 5, 10])
+    axis.set_major_locator(steps if high < FEW * low else LogLocator(subs=digits))
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
     axis.set_minor_formatter(NullFormatter())
 
