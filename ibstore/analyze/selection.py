@@ -1,6 +1,7 @@
 """What a question is about: waists on runs, layers and epochs of a store, and what may be used to answer it."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
@@ -193,7 +194,8 @@ class Selection:
 def listed_runs(store: Store, names: Names | None, epochs: Sequence[int] | None) -> list[Listed]:
     """Chosen runs, each with the epochs that are asked for; damage in others of their epochs does no harm."""
     wanted = [names] if isinstance(names, str) else names
-    found = [store.listed(name) for name in dict.fromkeys(wanted)] if wanted else store.listing()
+    named = [each for name in wanted or [] for each in _listed(store, name)]
+    found = list({each.name: each for each in named}.values()) if wanted else store.listing()
     for each in found:
         lacking = [epoch for epoch in epochs or [] if each.run and epoch not in each.run.epochs]
         if each.damage and (each.run is None or epochs is None or lacking):
@@ -212,6 +214,22 @@ def listed_runs(store: Store, names: Names | None, epochs: Sequence[int] | None)
                     "other runs with --run"
                 )
     return found
+
+
+def _listed(store: Store, name: str) -> list[Listed]:
+    """The run of that name; of a pattern, which is no run's own name, all that it fits."""
+    if "*" not in name or name in store.run_names():
+        return [store.listed(name)]
+    return [each for each in store.listing() if fits(each.name, name)] or [store.listed(name)]  # refused in its words
+
+
+def fits(run: str, asked: str) -> bool:
+    """Whether a run is asked for by its name, or by a pattern, in which ``*`` stands for any text.
+
+    >>> fits("szt-seed12", "szt-*"), fits("szt-seed12", "szt"), fits("a[1]*", "a[1]*")
+    (True, False, True)
+    """
+    return re.fullmatch(".*".join(map(re.escape, asked.split("*"))), run, re.DOTALL) is not None
 
 
 def check_unit(unit: str) -> None:

@@ -11,7 +11,7 @@ from ibstore.analyze.measures.sweep import by_bins, parse_bins, swept
 from ibstore.analyze.parts import Parts
 from ibstore.analyze.plan import Budget
 from ibstore.analyze.question import Question
-from ibstore.analyze.selection import Names, Waists, listed_runs
+from ibstore.analyze.selection import Names, Waists, fits, listed_runs
 from ibstore.analyze.tasks import Task, patterns_of, tasks
 from ibstore.analyze.waist import Waist, find_waists, presets
 from ibstore.errors import DamagedError, IbstoreError, WaistError
@@ -75,7 +75,7 @@ class Study:
             One or more of: presets by name, inline texts (``"mine: x=…; *=…"``), names that were asked for before,
             `Waist` objects.
         runs, layers, epochs
-            What to look at; everything by default.
+            What to look at; everything by default. In a run's name ``*`` stands for any text: ``"szt-*"``.
         channels
             "concat": a layer is one variable. "mean": each channel of a layer with places is one, and their mean stands
             beside them; a layer of one axis is one variable all the same.
@@ -219,14 +219,18 @@ class Study:
         question
             What is asked again and again, such as ``lambda: study.analyze("thesis-6.2")``.
         runs
-            Whose writers are waited for; by default everybody's, those that begin meanwhile too.
+            Whose writers are waited for, as for `ask`; by default everybody's, those that begin meanwhile too.
         wait
             Called before looking again.
         """
+
+        def asked(name: str) -> bool:
+            return not runs or any(fits(name, each) for each in runs)
+
         last = None
         while True:
-            written = [name for name in self.store.writers() if not runs or name in runs]
-            found = [each for each in self.store.listing() if not runs or each.name in runs]
+            written = [name for name in self.store.writers() if asked(name)]
+            found = [each for each in self.store.listing() if asked(each.name)]
             if not written or any(each.damage or (each.run and each.run.epochs) for each in found):
                 answer = question()
                 if last is None or not answer.equals(last):
@@ -237,7 +241,11 @@ class Study:
             wait()
 
     def query(
-        self, sql: str, emit: Emit = ignore, damaged: Callable[[DamagedError], None] | None = None
+        self,
+        sql: str,
+        emit: Emit = ignore,
+        damaged: Callable[[DamagedError], None] | None = None,
+        also: "Mapping[str, pl.DataFrame] | None" = None,
     ) -> "pl.DataFrame":
         """Answer of one SELECT over the tables ``runs``, ``layers``, ``epochs``, ``samples``, ``entropies``,
         ``information_plane``, ``patterns``, ``joint_counts``, ``activations`` and ``wide.<layer>``.
@@ -253,11 +261,15 @@ class Study:
             Told of what is worth a notice.
         damaged
             Told of each run's or segment's record that cannot be read, which is left out then.
+        also
+            Further tables by name, such as what a measure gave.
 
         Raises
         ------
         QueryError
             When ``sql`` is no single SELECT, or DuckDB refuses it.
+        UsageError
+            When a further table has another table's name.
         DamagedError
             When a record cannot be read, and no ``damaged`` is to be told.
         """  # noqa: D205  (the tables' names fill the first sentence)
@@ -266,6 +278,7 @@ class Study:
         from ibstore.analyze.sql import sandbox, tables
 
         sandbox.check(sql)
+        further = tables.further(also or {})
         runs = self._readable(damaged)
         todo = self._remembered(runs, emit)
         estimators = self.parts.remembered_estimators()
@@ -285,7 +298,7 @@ class Study:
                 files = [Path(path) for path in patterns["path"].unique(maintain_order=True)]
                 lazy: list[Lazy] = []
                 try:
-                    lazy = tables.lay(db, runs, computed, patterns, sql)
+                    lazy = tables.lay(db, runs, computed | further, patterns, sql)
                     sandbox.lock(db, files)
                     return sandbox.select(db, sql)
                 except IbstoreError as error:

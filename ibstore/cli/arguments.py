@@ -15,6 +15,10 @@ StoreArgument = Annotated[
     str, typer.Argument(metavar="STORE", help="Path or URL (s3://…, gs://…) of the store.", show_default=False)
 ]
 RunOption = Annotated[list[str] | None, typer.Option("--run", help="Only this run; may be repeated.")]
+RunsOption = Annotated[
+    list[str] | None,
+    typer.Option("--run", help="Only this run, or all that a pattern such as 'szt-*' fits; may be repeated."),
+]
 LayerOption = Annotated[list[str] | None, typer.Option("--layer", help="Only this layer; may be repeated.")]
 EpochOption = Annotated[list[int] | None, typer.Option("--epoch", help="Only this epoch; may be repeated.")]
 WaistOption = Annotated[

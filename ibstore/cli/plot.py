@@ -36,6 +36,7 @@ def command(
     \b
     plane        I(T;Y) over I(X;T): layers by colour, epochs by shade
     curves       H(T), I(X;T), I(T;Y) and ib against the epoch, layers side by side
+    extended     the plane of several networks as one
     diagram      circles of X, Y and T, and what they share
     convergence  estimates against the number of samples
     beta         the best layer and epoch at each beta

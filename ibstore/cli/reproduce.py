@@ -23,7 +23,23 @@ NAME = "reproduce"
 SUMMARY = "summary.md"
 STORE = "lab.zarr"
 AS_THERE = {True: "yes", False: "**no**", None: "not to be told"}
-UNTOLD = "Not to be told: most patterns stand for one sample each, or the networks have learnt too little."
+UNTOLD = (
+    "Not to be told: most patterns stand for one sample each, the networks have learnt too little, or an event is not "
+    "clear."
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command on what was captured; with a ``table`` its answer is one, of that name, for findings to SELECT from."""
+
+    command: str
+    table: str | None = None
+
+    @property
+    def whole(self) -> str:
+        """The command with the file that its table is kept in: as Parquet, in which columns keep their types."""
+        return self.command if self.table is None else f"{self.command} --out {{out}}/{self.table}.parquet"
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class Reproduction:
     title: str
     source: str
     sizes: Mapping[str, Size]
-    steps: tuple[str, ...]
+    steps: tuple[Step, ...]
     pictures: tuple[Picture, ...]
     findings: tuple[Finding, ...]
 
@@ -82,7 +98,7 @@ class Reproduction:
             found["title"],
             found["source"],
             sizes,
-            tuple(step["command"] for step in found.get("step", [])),
+            tuple(Step(**each) for each in found.get("step", [])),
             tuple(Picture(**each) for each in found.get("picture", [])),
             tuple(Finding(**each) for each in found.get("finding", [])),
         )
@@ -99,7 +115,10 @@ def names() -> list[str]:
 
 def command(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What to redo: blackbox, info-dropout or thesis.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="What to redo: blackbox, cnn-kde, info-dropout, szt or thesis.", show_default=False
+        ),
     ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make; by default NAME.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A minute of it, on data that come with ibstore.")] = False,
@@ -130,7 +149,7 @@ def command(
         ) from error
     places = {"store": str(folder / STORE), "out": str(folder), "data": str(data_dir)}
     seconds = dict(_carried_out(asked, size, places, quiet=quiet))
-    text = summary(asked, seconds, _found(asked, places["store"]), quick=quick)
+    text = summary(asked, seconds, _found(asked, folder), quick=quick)
     save(folder / SUMMARY, text.encode(), "--out")
     sys.stdout.write(text)
 
@@ -141,7 +160,8 @@ def _carried_out(
     """Every command, as it was given, with the seconds that it took."""
     from ibstore.cli import app
 
-    for text in (*size.captures, *asked.steps, *(picture.command for picture in asked.pictures)):
+    steps, pictures = (step.whole for step in asked.steps), (picture.command for picture in asked.pictures)
+    for text in (*size.captures, *steps, *pictures):
         words = [word.format(**places) for word in shlex.split(text)]
         shown = shlex.join(["ibstore", *words])
         if not quiet:
@@ -151,12 +171,15 @@ def _carried_out(
         yield shown, time.perf_counter() - start
 
 
-def _found(asked: Reproduction, store: str) -> list[tuple[str, bool | None]]:
-    """What each finding's SELECT says."""
+def _found(asked: Reproduction, folder: Path) -> list[tuple[str, bool | None]]:
+    """What each finding's SELECT says, of the store's tables and of those that steps made."""
+    import polars as pl
+
     from ibstore.analyze import Study
 
-    study = Study(store)
-    return [study.query(finding.sql).row(0) for finding in asked.findings]
+    study = Study(folder / STORE)
+    made = {step.table: pl.read_parquet(folder / f"{step.table}.parquet") for step in asked.steps if step.table}
+    return [study.query(finding.sql, also=made).row(0) for finding in asked.findings]
 
 
 def summary(

@@ -9,7 +9,7 @@ from ibstore.cli.arguments import (
     EpochOption,
     LayerOption,
     MemoryOption,
-    RunOption,
+    RunsOption,
     StoreArgument,
     WaistOption,
     WaistsOption,
@@ -85,7 +85,7 @@ class Selected:
 
 def _shared(
     store: StoreArgument,
-    run: RunOption = None,
+    run: RunsOption = None,
     layer: LayerOption = None,
     epoch: EpochOption = None,
     waist: WaistOption = None,

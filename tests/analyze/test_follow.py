@@ -88,6 +88,17 @@ def test_other_runs_writers_are_not_waited_for(tmp_path):
     assert table["run"].unique().to_list() == ["run0"]
 
 
+def test_runs_that_a_pattern_fits_are_followed(tmp_path):
+    path = tmp_path / "lab.zarr"
+    with writing(path, "a-1") as (commit, end), writing(path, "b-1") as (_, end_other):
+        commit(0)
+        looks = one_after_another(lambda: commit(1), end)
+        opened = Study(path)
+        tables = list(opened.follow(lambda: opened.analyze(WAIST, runs=["a-*"]), ["a-*"], wait=looks))
+        end_other()
+    assert [table["epoch"].to_list() for table in tables] == [[0], [0, 1]]
+
+
 def test_a_run_that_begins_meanwhile_is_followed_too(tmp_path):
     path = tmp_path / "lab.zarr"
     with writing(path) as (commit, end), writing(path, "second") as (commit_second, end_second):

@@ -12,8 +12,11 @@ import ibstore
 from ibstore.analyze import Study, plots
 from ibstore.analyze.plots.estimates import REGIONS
 from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.style import plain_ticks
 from ibstore.errors import UsageError
 from tests.conftest import Command
+
+from .stores import make_store, numbered
 
 WAIST = "a: *=identity | quantile(bins=2)"
 VALUES = "values: *=identity | exact"
@@ -173,6 +176,20 @@ def test_bounds_are_drawn_against_the_epoch(study):
     np.testing.assert_allclose(lines(axis)["classic"], table.select("epoch", "classic").to_numpy())
 
 
+def test_several_networks_as_one_are_a_plane(tmp_path):
+    """Of two networks on the same samples: the measure's informations, H(X) and log N as limits."""
+    for seed in range(2):
+        layers = {"t": np.random.default_rng(seed).uniform(-1, 1, (2, 20, 2)).astype(np.float32)}
+        make_store(tmp_path / "lab.zarr", numbered(20, 2), np.arange(20) % 2, layers=layers, run=f"net{seed}")
+    asked = Study(tmp_path / "lab.zarr").ask("w: x=identity | exact; *=identity | uniform(bins=3, lo=-1, hi=1)")
+    table = asked.measure("extended(form=pooled)")
+    axis = plots.extended(table)
+    (path,) = (line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_alpha() == 0.5)
+    np.testing.assert_allclose(path.get_xydata(), table.select("i_xt", "i_ty").to_numpy())
+    limits = [line.get_xdata()[0] for line in axis.lines if line.get_label().startswith("_") and line is not path]
+    assert {round(place, 6) for place in limits[:2]} == {round(np.log2(20), 6), round(np.log2(40), 6)}
+
+
 @pytest.mark.parametrize("kind", ["dynamics", "diagram", "convergence(50, 100)", "beta(count=5)", "bound"])
 def test_they_are_drawn_from_the_command_line(ibstore: Command, captured, tmp_path, kind):
     waist = () if kind == "dynamics" else ("--waist", WAIST)
@@ -186,6 +203,24 @@ def test_arguments_of_a_picture_are_those_of_its_measure(ibstore: Command, captu
     done = ibstore("plot", captured, "beta(counts=5)", "-o", tmp_path / "a.svg", "--results", tmp_path / "results")
     assert done.code == 2
     assert "measure 'betas(counts=5)'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((0.6, 1.3), ["0.6", "0.8", "1", "1.2"]),
+        ((0.8, 30), ["1", "2", "5", "10", "20"]),
+        ((0.9, 9000), ["1", "10", "100", "1000"]),
+    ],
+)
+def test_logarithmic_axes_name_plain_numbers(ends, told):
+    axis = Figure().subplots()
+    axis.set_xscale("log")
+    axis.set_xlim(*ends)
+    plain_ticks(axis.xaxis)
+    axis.figure.canvas.draw()
+    assert [text.get_text() for text in axis.get_xticklabels() if ends[0] <= text.get_position()[0] <= ends[1]] == told
+    assert not any(text.get_text() for text in axis.get_xticklabels(minor=True))
 
 
 # ---- what layers look like

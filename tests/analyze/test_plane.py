@@ -192,6 +192,21 @@ def test_what_is_asked_for_is_what_is_given(tmp_path):
     assert analyze(path, runs=["r0", "r0"], epochs=[1, 1]).equals(everything.filter(run="r0", epoch=1))
 
 
+def test_runs_by_a_pattern(tmp_path):
+    """``*`` stands for any text; a run that is called so is itself alone; what nothing fits is refused."""
+    for run in ("a-1", "a-2", "b-1", "*-1"):
+        make_store(tmp_path / "lab.zarr", numbered(4, 2), layers={"t": relu(0, 1, 4, 2)}, run=run)
+
+    def chosen(*runs):
+        return analyze(tmp_path / "lab.zarr", runs=runs)["run"].to_list()
+
+    assert chosen("a-*") == chosen("a-2", "a-*", "a-1") == ["a-1", "a-2"]
+    assert chosen("*1*") == ["*-1", "a-1", "b-1"]
+    assert chosen("*-1") == ["*-1"]
+    with pytest.raises(UnknownNameError, match=r"has no run 'c\*'; it has"):
+        chosen("a-*", "c*")
+
+
 def test_layers_that_the_waist_does_not_name_are_left_out(tmp_path):
     layers = {"a": relu(0, 1, 20, 2), "b": relu(1, 1, 20, 2)}
     path = make_store(tmp_path / "lab.zarr", numbered(20, 2), layers=layers)

@@ -6,7 +6,7 @@ import pytest
 
 from ibstore.analyze import Study, losses
 from ibstore.analyze.sql.tables import TABLES
-from ibstore.errors import ValuesError
+from ibstore.errors import QueryError, UsageError, ValuesError
 from ibstore.events import Event
 from ibstore.store import ProbeReader, Store
 from tests.store import stores as written
@@ -269,6 +269,17 @@ def test_names_with_signs_are_names(name, tmp_path):
     study.analyze(["w'w: *=identity | exact"])
     assert study.query("SELECT run, layer, waist FROM information_plane").rows() == [("o'clock", "it's", "w'w")]
     assert study.query("SELECT count(*) FROM patterns WHERE waist = 'w''w'").item() == 8
+
+
+def test_further_tables(study):
+    """A table of one's own stands beside the store's, whatever its name, and cannot take the name of one."""
+    levels = pl.DataFrame({"run": ["b", "none"], "level": [0.5, 1.0]})
+    sql = 'SELECT run, epochs, level FROM "my levels" JOIN runs USING (run)'
+    assert study.query(sql, also={"my levels": levels}).rows() == [("b", 2, 0.5)]
+    with pytest.raises(UsageError, match=r"^'Runs' is a table of the store's; give yours another name$"):
+        study.query("SELECT 1", also={"Runs": levels})
+    with pytest.raises(QueryError, match="my levels"):
+        study.query(sql)
 
 
 # ── macros ──────────────────────────────────────────────────────────────────────────────────────────────────

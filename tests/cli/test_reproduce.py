@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ibstore.cli.reproduce import Finding, Picture, Reproduction, Size, names, summary
+from ibstore.cli.reproduce import Finding, Picture, Reproduction, Size, Step, names, summary
 from tests.conftest import Command
 
 
@@ -41,6 +41,11 @@ def test_the_whole_thing_says_what_the_quick_one_says(name: str) -> None:
     assert not sizes["quick"].needs_data
 
 
+def test_what_a_step_gives_is_a_table() -> None:
+    assert Step("measure s limit", table="limit").whole == "measure s limit --out {out}/limit.parquet"
+    assert Step("analyze s --out {out}/plane.csv").whole == "analyze s --out {out}/plane.csv"
+
+
 def test_what_does_not_come_back_is_said() -> None:
     findings = (Finding("it falls", ""), Finding("it rises", ""), Finding("it stays", ""))
     asked = Reproduction("some", "Title", "a source", {}, (), (Picture("plot x -o out/a.png", "A picture"),), findings)
@@ -54,7 +59,10 @@ def test_what_does_not_come_back_is_said() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nothing", "--quick"), "there is no reproduction 'nothing'; choose one of blackbox, info-dropout, thesis"),
+        (
+            ("nothing", "--quick"),
+            "there is no reproduction 'nothing'; choose one of blackbox, cnn-kde, info-dropout, szt",
+        ),
         (("thesis",), "thesis is redone on files; give --data-dir DIR, or --quick"),
         (("thesis", "--quick", "--data-dir", "."), "--quick takes data that come with ibstore; leave --data-dir out"),
         (("thesis", "--quick", "--out", "."), ". is there already; give another folder with --out, or remove it"),

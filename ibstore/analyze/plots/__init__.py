@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 KINDS: Final[dict[str, Kind]] = {
     "plane": planes.plane,
     "curves": planes.curves,
+    "extended": planes.extended,
     "dynamics": training.dynamics,
     "diagram": estimates.diagram,
     "convergence": estimates.convergence,
@@ -47,7 +48,7 @@ KINDS: Final[dict[str, Kind]] = {
 
 MEASURES: Final = {
     **{name: name for name in ("dynamics", "diagram", "convergence", "units", "histogram", "samples")},
-    **{name: name for name in ("outcomes", "transmitted", "correlation", "maps")},
+    **{name: name for name in ("extended", "outcomes", "transmitted", "correlation", "maps")},
     "beta": "betas",
     "bound": "bounds",
     "waist": "stages",
@@ -69,6 +70,7 @@ __all__ = [
     "diagram",
     "draw",
     "dynamics",
+    "extended",
     "figure",
     "histogram",
     "maps",
@@ -82,6 +84,7 @@ __all__ = [
 
 plane = alone(planes.plane)
 curves = alone(planes.curves)
+extended = alone(planes.extended)
 dynamics = alone(training.dynamics)
 diagram = alone(estimates.diagram)
 convergence = alone(estimates.convergence)

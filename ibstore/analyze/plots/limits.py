@@ -1,16 +1,14 @@
 """What can be reached: the best layer at each β, and bounds of the generalization error."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ibstore.analyze.plots.page import Page, Panel
-from ibstore.analyze.plots.style import legend_below, looks_of
+from ibstore.analyze.plots.style import GREY, legend_below, looks_of, plain_ticks
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
-
-BOUNDS: Final = {"input_compression": "-", "classic": ":"}
 
 
 def beta(table: "pl.DataFrame") -> Page:
@@ -52,20 +50,14 @@ def bound(table: "pl.DataFrame") -> Page:
 
     def draw(axis: "Axes", rows: "pl.DataFrame") -> None:
         for (_, _, layer), own in rows.group_by("run", "split", "layer", maintain_order=True):
-            path = own.sort("epoch")
-            for name, line in BOUNDS.items():
-                if path[name].is_not_null().any():
-                    label = f"{layer}" if name == "input_compression" else "classic"
-                    axis.plot(
-                        path["epoch"],
-                        path[name],
-                        linewidth=1.8,
-                        label=label,
-                        color=looks[str(layer)]["color"],
-                        linestyle=line,
-                    )
+            path, colour = own.sort("epoch"), looks[str(layer)]["color"]
+            axis.plot(path["epoch"], path["input_compression"], linewidth=1.8, label=str(layer), color=colour)
+        classic = rows.drop_nulls("classic").unique(["split", "epoch"]).sort("epoch")  # the same of all layers
+        for _, path in classic.group_by("split", maintain_order=True):
+            axis.plot(path["epoch"], path["classic"], linewidth=1.8, label="classic", color=GREY, linestyle=":")
         axis.axhline(1.0, color="#8A8A8A", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
         axis.set(yscale="log", xlabel="epoch", ylabel="generalization error, at most")
+        plain_ticks(axis.yaxis)
 
     groups = table.group_by("waist", maintain_order=True)
     return Page([Panel(str(waist), partial(draw, rows=own)) for (waist,), own in groups], 3, finish=legend_below)

@@ -1,5 +1,6 @@
 """The information plane, and curves over the epochs."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -60,6 +61,16 @@ def plane(table: "pl.DataFrame", *, mean: bool = False, normalized: bool = False
         figure.legend(handles=marks, loc="outside lower center", ncols=side_by_side, title=_epochs_title(table))
 
     return Page(panels, COLUMNS, finish=finish, margin=(1.2, 1.2))
+
+
+def extended(table: "pl.DataFrame") -> Page:
+    """The plane of several networks as one, as the measure `extended` gives it."""
+    import polars as pl
+
+    runs = pl.format("{} networks, {}", "runs", "form").alias("run")
+    ceiling = pl.col("n").log(2.0 if table["unit"][0] == "bits" else math.e).alias("ceiling")
+    bars = [pl.lit(None, pl.Float64).alias(f"{name}_{end}") for name in ("i_xt", "i_ty") for end in ("low", "high")]
+    return plane(table.with_columns(runs, ceiling, *bars))
 
 
 def curves(table: "pl.DataFrame") -> Page:

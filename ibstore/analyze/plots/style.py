@@ -9,6 +9,7 @@ from ibstore.errors import UsageError
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5B5B5B", "#B8A800")
@@ -21,6 +22,10 @@ LETTERS_AN_INCH: Final = 10
 HANDLE_LETTERS: Final = 6
 LINE_INCHES: Final = 0.25
 """How much of a legend fits side by side, what the line before each label takes of that, and how high a row is."""
+
+FEW: Final = 6
+MANY: Final = 300
+"""Factors between the ends of a logarithmic axis below which it is named in equal steps, or by 1, 2 and 5."""
 
 STYLE: Final[dict[Any, Any]] = {
     "font.size": 12,
@@ -74,6 +79,18 @@ def style() -> Iterator[None]:
 
     with mpl.rc_context(STYLE):
         yield
+
+
+def plain_ticks(axis: "Axis") -> None:
+    """Let a logarithmic axis name plain numbers: equal steps, 1, 2 and 5, or powers of ten, as far as it reaches."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    digits = (1.0, 2.0, 5.0) if high < MANY * low else (1.0,)
+    steps = MaxNLocator(5, steps=[1, 2, 5, 10])
+    axis.set_major_locator(steps if high < FEW * low else LogLocator(subs=digits))
+    axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def dots_and_means(axis: "Axes", table: "pl.DataFrame", x: str, y: str, looks: dict[str, Any], label: str) -> None:

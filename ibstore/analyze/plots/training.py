@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.plots.page import Page, Panel
-from ibstore.analyze.plots.style import GREY, colour_of, legend_below
+from ibstore.analyze.plots.style import GREY, colour_of, legend_below, plain_ticks
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,3 +70,5 @@ def _norms(axis: "Axes", table: "pl.DataFrame", layers: Sequence[str], columns: 
             colour = colour_of(list(layers), layer) if column == "snr_drop" else GREY
             axis.axvline(epoch, linestyle=MARKS[column][1], linewidth=1.0, zorder=1, color=colour)
     axis.set(xscale="log", yscale="log", xlabel="epoch")
+    for each in (axis.xaxis, axis.yaxis):
+        plain_ticks(each)

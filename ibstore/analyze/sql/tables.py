@@ -11,7 +11,8 @@ import polars as pl
 from ibstore.analyze.losses import dynamics
 from ibstore.analyze.parts import unreadable
 from ibstore.analyze.recorded import epochs_table, layers_table, runs_table, samples_table
-from ibstore.analyze.sql.sandbox import pattern, quoted
+from ibstore.analyze.sql.sandbox import identifier, pattern, quoted
+from ibstore.errors import UsageError
 from ibstore.store import Run
 
 if TYPE_CHECKING:
@@ -61,6 +62,14 @@ def speaks_of(name: str, sql: str) -> bool:
     (False, True)
     """
     return re.search(f"{name}|{_OF_ALL}", sql, re.IGNORECASE) is not None
+
+
+def further(given: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """Tables that somebody brings, by their names as SQL writes them; raises `UsageError` where one is taken."""
+    taken = [name for name in given if name.lower() in TABLES]
+    if taken:
+        raise UsageError(f"{taken[0]!r} is a table of the store's; give yours another name")
+    return {identifier(name): frame for name, frame in given.items()}
 
 
 def lay(
