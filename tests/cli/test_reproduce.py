@@ -61,7 +61,7 @@ def test_what_does_not_come_back_is_said() -> None:
     [
         (
             ("nothing", "--quick"),
-            "there is no reproduction 'nothing'; choose one of blackbox, cnn-kde, info-dropout, szt",
+            "there is no reproduction 'nothing'; choose one of blackbox, cnn-kde, info-dropout, szt, thesis",
         ),
         (("thesis",), "thesis is redone on files; give --data-dir DIR, or --quick"),
         (("thesis", "--quick", "--data-dir", "."), "--quick takes data that come with ibstore; leave --data-dir out"),
