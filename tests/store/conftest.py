@@ -6,9 +6,14 @@ from . import s3
 
 
 @pytest.fixture(autouse=True)
-def unsynced(monkeypatch):
-    """No waiting for the disk, since no test cuts the power; the processes that tests start do wait for it."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+def unsynced():
+    """No waiting for the disk, since no test cuts the power; the processes that tests start do wait for it.
+
+    A patch of its own, so that what a test patches is undone before its folder is removed.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
