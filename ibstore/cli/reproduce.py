@@ -24,8 +24,8 @@ SUMMARY = "summary.md"
 STORE = "lab.zarr"
 AS_THERE = {True: "yes", False: "**no**", None: "not to be told"}
 UNTOLD = (
-    "Not to be told: most patterns stand for one sample each, the networks have learnt too little, or an event is not "
-    "clear."
+    "Not to be told: most patterns stand for one sample each, the networks have learnt too little, an event is not "
+    "clear, or the training is too short to tell."
 )
 
 
@@ -52,10 +52,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a source reports, and a SELECT of what was found here (text) and whether that agrees (boolean)."""
+    """What a source reports, and a SELECT of what was found here (text) and whether that agrees (boolean).
+
+    Of a ``whole`` one a quick training tells nothing, whatever it finds: it speaks of the end of a long one.
+    """
 
     says: str
     sql: str
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,9 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make; by default NAME.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A minute of it, on data that come with ibstore.")] = False,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder with the data set's files.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a folder where it was begun; what is there is not done again.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Redo what the literature did: capture, analyze, draw, and hold what was found against what it reports.
@@ -137,28 +144,36 @@ def command(
     folder = Path(name) if out is None else out
     if size.needs_data and data_dir is None:
         raise UsageError(f"{name} is redone on files; give --data-dir DIR, or --quick for data that come with ibstore")
-    if quick and data_dir is not None:
-        raise UsageError("--quick takes data that come with ibstore; leave --data-dir out")
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise UsageError(f"{folder} is there already; give another folder with --out, or remove it") from None
-    except OSError as error:
-        raise WriteError(
-            f"cannot make {folder}: {error.strerror or error}; choose another folder with --out"
-        ) from error
+    if data_dir is not None and not size.needs_data:
+        raise UsageError(f"{name}{' --quick' * quick} takes data that come with ibstore; leave --data-dir out")
+    _make(folder, resume=resume)
     places = {"store": str(folder / STORE), "out": str(folder), "data": str(data_dir)}
-    seconds = dict(_carried_out(asked, size, places, quiet=quiet))
-    text = summary(asked, seconds, _found(asked, folder), quick=quick)
+    seconds = dict(_carried_out(asked, size, places, resume=resume, quiet=quiet))
+    text = summary(asked, seconds, _found(asked, folder, quick=quick), quick=quick)
     save(folder / SUMMARY, text.encode(), "--out")
     sys.stdout.write(text)
 
 
+def _make(folder: Path, *, resume: bool) -> None:
+    """Make the folder, or find it as it was left; an empty one does for both."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        used = any(folder.iterdir())
+    except OSError as error:
+        raise WriteError(
+            f"cannot make {folder}: {error.strerror or error}; choose another folder with --out"
+        ) from error
+    if used and not resume:
+        raise UsageError(
+            f"{folder} is there already; go on with --resume, give another folder with --out, or remove it"
+        )
+
+
 def _carried_out(
-    asked: Reproduction, size: Size, places: Mapping[str, str], *, quiet: bool
+    asked: Reproduction, size: Size, places: Mapping[str, str], *, resume: bool, quiet: bool
 ) -> Iterator[tuple[str, float]]:
-    """Every command, as it was given, with the seconds that it took."""
-    from ibstore.cli import app
+    """Every command, as it was given, with the seconds that it took; the first that does not end well ends it all."""
+    from ibstore.cli import INTERRUPTED_CODE, app
 
     steps, pictures = (step.whole for step in asked.steps), (picture.command for picture in asked.pictures)
     for text in (*size.captures, *steps, *pictures):
@@ -166,12 +181,17 @@ def _carried_out(
         shown = shlex.join(["ibstore", *words])
         if not quiet:
             tell(shown)
+        how = ["--quiet"] * quiet + ["--resume"] * (resume and words[0] == "capture")
         start = time.perf_counter()
-        app([*words, "--quiet"], prog_name="ibstore", standalone_mode=False)
+        code = app([*words, *how], prog_name="ibstore", standalone_mode=False)
+        if code == INTERRUPTED_CODE:
+            raise KeyboardInterrupt
+        if code:
+            raise typer.Exit(code)
         yield shown, time.perf_counter() - start
 
 
-def _found(asked: Reproduction, folder: Path) -> list[tuple[str, bool | None]]:
+def _found(asked: Reproduction, folder: Path, *, quick: bool) -> list[tuple[str, bool | None]]:
     """What each finding's SELECT says, of the store's tables and of those that steps made."""
     import polars as pl
 
@@ -179,13 +199,17 @@ def _found(asked: Reproduction, folder: Path) -> list[tuple[str, bool | None]]:
 
     study = Study(folder / STORE)
     made = {step.table: pl.read_parquet(folder / f"{step.table}.parquet") for step in asked.steps if step.table}
-    return [study.query(finding.sql, also=made).row(0) for finding in asked.findings]
+    answers = [study.query(finding.sql, also=made).row(0) for finding in asked.findings]
+    return [
+        (text, None if quick and finding.whole else agrees)
+        for finding, (text, agrees) in zip(asked.findings, answers, strict=True)
+    ]
 
 
 def summary(
     asked: Reproduction, seconds: Mapping[str, float], found: Sequence[tuple[str, bool | None]], *, quick: bool
 ) -> str:
-    """The page: findings side by side, pictures, and how to redo it."""
+    """The page: findings side by side, pictures, how to redo it, and how each finding is judged."""
     lines = [f"# {asked.title}", "", f"After {asked.source}.", ""]
     if quick:
         lines += ["A quick one, smaller than the source's: take its numbers for a sign, not for a finding.", ""]
@@ -204,8 +228,12 @@ def summary(
         "",
         "## How to redo it",
         "",
-        f"In {sum(seconds.values()):.0f} s, every network of the seed in its name:",
+        f"In {sum(seconds.values()):.0f} s, with seed 0 unless a line says another:",
         "",
     ]
-    lines += ["```sh", *seconds, "```", "", f"{versions()}.", ""]
+    lines += ["```sh", *(f"{line}  # {spent:.0f} s" for line, spent in seconds.items()), "```", "", f"{versions()}."]
+    lines += ["", "## How each is judged", ""]
+    for finding in asked.findings:
+        lines += [f"{finding.says}{' (by a whole training alone)' * finding.whole}:", ""]
+        lines += ["```sql", finding.sql.strip(), "```", ""]
     return "\n".join(lines)
