@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from ibstore.errors import UsageError
+from ibstore.errors import UsageError, WriteError
 from ibstore.store.format.layout import size
 from ibstore.store.places.disk import save
 
@@ -46,7 +46,26 @@ FormatOption = Annotated[
     Format | None,
     typer.Option("--format", "-f", help="Form of the table; by default what --out's ending says, else `table`."),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")]
+
+
+def placed(out: Path | None) -> Path | None:
+    """A file to write, where its folder is there: hours of work should not end at a folder that is not.
+
+    Raises
+    ------
+    WriteError
+        When it is not.
+    """
+    if out is not None and not out.parent.is_dir():
+        raise WriteError(
+            f"cannot write {out}: there is no folder {out.parent}; make it, or name another file with --out"
+        )
+    return out
+
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.", callback=placed)
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notices.")]
 ResultsOption = Annotated[
     str | None, typer.Option("--results", help="Path or URL for kept results; by default STORE.analysis.")

@@ -46,16 +46,16 @@ def command(
     from ibstore.analyze import Study
 
     study = Study(store, results)
-    with listening(quiet) as emit:
 
-        def answer(text: str) -> None:
+    def answer(text: str) -> None:
+        with listening(quiet) as emit:  # bars are drawn while an answer is made, and never over a prompt
             table = study.query(text, emit, damaged=lambda error: emit(Event("notice", detail=f"left out: {error}")))
-            write(table, form, out)
+        write(table, form, out)
 
-        if sql is None:
-            _converse(study, answer)
-        else:
-            answer(sys.stdin.read() if sql == "-" else sql)
+    if sql is None:
+        _converse(study, answer)
+    else:
+        answer(sys.stdin.read() if sql == "-" else sql)
 
 
 def _converse(study: "Study", answer: "Callable[[str], None]") -> None:

@@ -30,6 +30,9 @@ OF_MANIFEST: Final = ("seed", "threads", "device", "probe_batch", "codec", "chun
 FROM_FILES: Final = ("mnist", "cifar10", "cifar10-zca")
 """How data sets are called that need files of the user's."""
 
+USUAL: Final[Mapping[str, object]] = {"channels": "concat", "unit": "bits", "beta": 1.0, "diagnose": "last"}
+"""What a question is unless something else is said."""
+
 SWITCHES: Final = ("fixed_minibatches", "parallel_minibatches")
 
 
@@ -45,17 +48,27 @@ def captured(manifest: "Manifest", store: str) -> str | None:
     return shlex.join([*words, *_options(manifest), *_lists(manifest), *_stop(settings.get("stopping"))])
 
 
-def analyzed(store: str, waists: "Iterable[Waist]", estimators: Iterable[str], unit: str, beta: float) -> str:
-    """The line that analyzes under some waists: presets by name, others by their text."""
+def asked(command: str, store: str, waists: "Iterable[Waist]", **options: Any) -> str:
+    """The line that asks under some waists: presets by name, others by their text.
+
+    ``options`` are the command's, by their names; None, an empty list and what is usual are not said.
+
+    >>> from ibstore.analyze.waist import presets
+    >>> asked("analyze", "lab.zarr", [presets()["thesis-6.2"]], unit="nats", layer=["out"], epoch=None)
+    'ibstore analyze lab.zarr --waist thesis-6.2 --unit nats --layer out'
+    """
     from ibstore.analyze.waist import presets
 
-    words = ["ibstore", "analyze", store]
+    words = ["ibstore", command, store]
     for waist in waists:
         text = "; ".join(f"{layer}={recipe}" for layer, recipe in waist.recipes)
         words += ["--waist", waist.name if waist.name in presets() else f"{waist.name}: {text}"]
-    words += [word for name in estimators if list(estimators) != ["plugin"] for word in ("--estimator", name)]
-    words += [] if unit == "bits" else ["--unit", unit]
-    return shlex.join(words + ([] if beta == 1 else ["--beta", f"{beta:g}"]))
+    for name, value in options.items():
+        if value is not None and value != USUAL.get(name):
+            words += [
+                word for each in (value if isinstance(value, list) else [value]) for word in (f"--{name}", f"{each}")
+            ]
+    return shlex.join(words)
 
 
 def versions() -> str:

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption
-from ibstore.cli.output import QuietOption
+from ibstore.cli.output import QuietOption, placed
 from ibstore.cli.progress import listening, tell
 from ibstore.cli.selecting import Selected, selecting
 from ibstore.errors import UsageError
-from ibstore.store.format.layout import size
+from ibstore.store.format.layout import counted, size
 from ibstore.store.places.disk import save
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ MOST_TOLD: Final = 4
 @selecting
 def command(
     selected: Selected,
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .html.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write: .html.", callback=placed)] = Path(
+        "report.html"
+    ),
     title: Annotated[str | None, typer.Option("--title", help="Of the page; by default the store's name.")] = None,
     diagnose: Annotated[
         str, typer.Option("--diagnose", help="Which epochs the doctor looks at: last, of each run, all or none.")
@@ -52,7 +54,9 @@ def command(
     with listening(quiet) as emit:
         asked = study.ask(names, known=known, emit=emit, **selected.about())
         of_page = title or Path(selected.store).name or selected.store
-        lines = list(_commands(asked, selected.store, estimator or ["plugin"], unit, beta))
+        how: dict[str, Any] = {"estimator": estimator, "unit": unit, "beta": beta, "channels": selected.channels}
+        how |= {"run": selected.run, "layer": selected.layer, "epoch": selected.epoch}
+        lines = list(_commands(asked, selected.store, how, {"diagnose": diagnose, "title": title, "out": str(out)}))
         text = asked.report(of_page, estimator or "plugin", beta=beta, unit=unit, diagnosed=diagnose, commands=lines)
     content = text.encode()
     save(out, content, "--out")
@@ -60,16 +64,17 @@ def command(
         tell(f"{out} written, {size(len(content))}: of {', '.join(names)}; open it in a browser")
 
 
-def _commands(asked: "Question", store: str, estimators: list[str], unit: str, beta: float) -> Iterator[str]:
-    """Lines that make the store's runs and this page's numbers again."""
-    from ibstore.cli.redo import analyzed, captured, versions
+def _commands(question: "Question", store: str, how: dict[str, Any], page: dict[str, Any]) -> Iterator[str]:
+    """Lines that make the store's runs, the page's numbers and the page again."""
+    from ibstore.cli.redo import asked, captured, versions
 
-    lines = [captured(run.manifest, store) for run in asked.runs.values()]
+    lines = [captured(run.manifest, store) for run in question.runs.values()]
     told = [line for line in lines if line is not None]
     yield from told[:MOST_TOLD]
     if len(told) > MOST_TOLD:
-        yield f"# … and {len(told) - MOST_TOLD} more runs: `ibstore info {store}` has their settings"
+        yield f"# and {counted(len(told) - MOST_TOLD, 'more run')}: `ibstore info {store}` has their settings"
     if len(told) < len(lines):
-        yield f"# {len(lines) - len(told)} runs were recorded in a training loop of one's own"
-    yield analyzed(store, asked.waists, estimators, unit, beta)
+        yield f"# {counted(len(lines) - len(told), 'run')} recorded in a training loop of one's own"
+    yield asked("analyze", store, question.waists, **how)
+    yield asked("report", store, question.waists, **how, **page)
     yield f"# analyzed with {versions()}"

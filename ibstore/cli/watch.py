@@ -5,17 +5,20 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ibstore.cli.arguments import RunOption, StoreArgument
+from ibstore.cli.progress import tell
 from ibstore.store.format.layout import size
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Group
     from rich.table import Table
 
     from ibstore.analyze import Study
@@ -24,6 +27,16 @@ if TYPE_CHECKING:
 NAME = "watch"
 
 Show = Callable[["pl.DataFrame"], None]
+HEADS: Final = {
+    "stored_bytes": "stored",
+    "per_minute": "a minute",
+    "epochs": "of",
+    "writing": "",
+    "i_xt": "I(X;T)",
+    "i_ty": "I(T;Y)",
+}
+OF_LAYERS: Final = ("split", "layer", "i_xt", "i_ty")
+
 Line = Callable[[dict[str, Any]], str]
 """From a row to what is told of it."""
 
@@ -48,8 +61,11 @@ def command(
 
     watcher = Watcher(Study(store), run, waist)
     line = _json if as_json else _line
-    with _showing(line, live=sys.stdout.isatty() and not (once or as_json)) as show:
-        for answer in [watcher.now()] if once else watcher.looks():
+    with _showing(line, live=sys.stdout.isatty() and not (once or as_json)) as show, suppress(KeyboardInterrupt):
+        first = watcher.now()
+        if first.is_empty():
+            tell(f"{store} has no committed epoch yet" + "; waiting for one" * (not once))
+        for answer in [first] if once else watcher.looks():
             show(answer)
 
 
@@ -82,8 +98,9 @@ class Watcher:
     def now(self) -> "pl.DataFrame":
         """A row a run, or under a waist a row a layer: state, epoch, loss, accuracy, size, rate, seconds left.
 
-        Columns run, writing, epoch (the last), epochs (planned, null where it is not known), loss, accuracy, stored,
-        per_minute (epochs a minute since the first look), left (seconds); with a waist layer, i_xt, i_ty, in bits.
+        Columns run, writing, epoch (the last), epochs (planned, null where it is not known), loss, accuracy,
+        stored_bytes, per_minute (epochs a minute since the first look), left (seconds); with a waist split, layer,
+        i_xt, i_ty, in bits.
         """
         import polars as pl
 
@@ -92,7 +109,7 @@ class Watcher:
         runs = [run for run in found if run.epochs]
         rows = [{**self._of(run), "writing": run.name in writing} for run in runs]
         kinds = {"run": pl.String, "writing": pl.Boolean, "epoch": pl.Int64, "epochs": pl.Int64, "loss": pl.Float64}
-        kinds |= {"accuracy": pl.Float64, "stored": pl.String, "per_minute": pl.Float64, "left": pl.Float64}
+        kinds |= {"accuracy": pl.Float64, "stored_bytes": pl.Int64, "per_minute": pl.Float64, "left": pl.Float64}
         table = pl.DataFrame(rows, schema=kinds)
         return table if self.waist is None or not rows else table.join(self._plane(runs), on=["run", "epoch"])
 
@@ -106,7 +123,7 @@ class Watcher:
         rate = 60 * (epoch - first) / seconds if epoch > first and seconds > 0 else None
         left = None if rate is None or planned is None else max(0.0, 60 * (planned - epoch) / rate)
         told = {name: metrics.get(name) for name in ("loss", "accuracy")}
-        sizes = {"stored": size(run.stored_bytes), "per_minute": rate, "left": left}
+        sizes = {"stored_bytes": run.stored_bytes, "per_minute": rate, "left": left}
         return {"run": run.name, "epoch": epoch, "epochs": planned, **told, **sizes}
 
     def _plane(self, runs: "list[Run]") -> "pl.DataFrame":
@@ -143,7 +160,7 @@ def _line(row: dict[str, Any]) -> str:
     """What is known of a row, but for how fast it goes: that is a moment's."""
     moments = {"per_minute", "left", "writing"}
     told = {name: value for name, value in row.items() if name not in moments and value is not None}
-    return "  ".join(f"{name} {_cell(value)}" for name, value in told.items())
+    return "  ".join(f"{name.removesuffix('_bytes')} {_cell(name, value)}" for name, value in told.items())
 
 
 def _json(row: dict[str, Any]) -> str:
@@ -152,23 +169,45 @@ def _json(row: dict[str, Any]) -> str:
     return json.dumps(row | lost, ensure_ascii=False)
 
 
-def _drawn(table: "pl.DataFrame") -> "Table":
-    """The table as rich draws it."""
+def _drawn(table: "pl.DataFrame") -> "Group":
+    """What rich draws: the runs, and below them what is known of their layers."""
+    from rich.console import Group
+
+    of_layers = [name for name in OF_LAYERS if name in table.columns]
+    runs = table.drop(of_layers).unique(maintain_order=True)
+    planes = [table.select("run", "epoch", *of_layers)] if of_layers else []
+    return Group(*map(_rich, [runs, *planes]))
+
+
+def _rich(table: "pl.DataFrame") -> "Table":
+    """A table as rich draws it; a run that is longer than its room is cut."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in table.columns:
-        drawn.add_column(name, justify="right" if table[name].dtype.is_numeric() else "left", overflow="fold")
-    for row in table.iter_rows():
-        drawn.add_row(*(Text(_cell(value)) for value in row))
+        long = name in {"run", "layer"}
+        cells = [_cell(name, value) for value in table[name]]
+        drawn.add_column(
+            HEADS.get(name, name),
+            justify="right" if table[name].dtype.is_numeric() else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            min_width=None if long else max(map(len, [HEADS.get(name, name), *cells])),
+        )
+    for row in table.iter_rows(named=True):
+        drawn.add_row(*(Text(_cell(name, value)) for name, value in row.items()))
     return drawn
 
 
-def _cell(value: object) -> str:
+def _cell(name: str, value: object) -> str:
     if value is None:
         return "–"
     if isinstance(value, bool):
         return "writing" if value else "at rest"
+    if name == "left":
+        return str(timedelta(seconds=round(float(str(value)))))
+    if isinstance(value, int) and name.endswith("_bytes"):
+        return size(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

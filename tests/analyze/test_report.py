@@ -98,8 +98,8 @@ def test_without_labels_there_is_no_plane(tmp_path):
 
 
 def test_epochs_that_were_recorded_logarithmically_are_drawn_so(tmp_path):
-    layers = {"one": np.ones((4, 9, 2))}
-    path = make_store(tmp_path / "lab.zarr", np.arange(9.0)[:, None], layers=layers, epochs=[0, 1, 10, 1000])
+    layers = {"one": np.ones((6, 9, 2))}
+    path = make_store(tmp_path / "lab.zarr", np.arange(9.0)[:, None], layers=layers, epochs=[0, 1, 2, 5, 10, 1000])
     curve = charts(contents(ibstore.open(path).ask(WAIST), "log"))["curves"][0]
     assert curve["layer"][1]["encoding"]["x"]["scale"]["type"] == "symlog"
 

@@ -1,8 +1,11 @@
 """One SELECT after another."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from ibstore.cli import prompt
@@ -113,3 +116,24 @@ def test_without_a_terminal_a_select_is_asked_for(
     done = ibstore("query", captured)
     assert (done.code, done.out) == (2, "")
     assert "there is no SQL; give one SELECT, or - to read it from stdin" in done.err
+
+
+def test_on_a_terminal_lines_are_edited_completed_and_remembered(captured: Path, tmp_path: Path) -> None:
+    """Nothing is drawn over what is typed: a bar that renews itself would be."""
+    environment = {**os.environ, "TERM": "xterm", "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", "from ibstore.cli import main; main()", "query", str(captured)]
+    program = pexpect.spawn(command[0], command[1:], env=environment, encoding="utf8", timeout=60, dimensions=(30, 100))
+    program.expect_exact(FIRST)
+    program.send("SELECT count(*) FROM information_pl\t;\r")  # what is missing of the name is completed
+    program.expect_exact("count_star()")
+    program.expect_exact(FIRST)
+    program.send("SELECT 40 + 2 AS answer;\r")
+    program.expect_exact("42")
+    program.expect_exact(FIRST)
+    program.send("\x1b[A\r")  # the arrow up
+    program.expect_exact("42")
+    program.expect_exact(FIRST)
+    program.sendeof()
+    program.expect(pexpect.EOF)
+    assert program.wait() == 0
+    assert "SELECT 40 + 2 AS answer;" in (tmp_path / "ibstore" / "history").read_text()

@@ -10,7 +10,7 @@ import pytest
 
 from ibstore.analyze import parse_waist
 from ibstore.analyze.waist import presets
-from ibstore.cli.redo import analyzed, captured, versions
+from ibstore.cli.redo import asked, captured, versions
 from ibstore.store import Manifest, Store
 from tests.conftest import Command
 
@@ -37,8 +37,9 @@ def test_it_writes_one_page(ibstore: Command, captured: Path, tmp_path: Path) ->
     assert told["epochs"]["split"] == ["train", "test"] * 2
     lines = unescape(re.findall(r"<pre[^>]*>(ibstore.*?)</pre>", text, re.DOTALL)[0]).splitlines()
     assert lines[0].startswith(f"ibstore capture mnist-cnn --store {captured} --run mnist-cnn-seed0 --epochs 1 ")
-    assert lines[1] == f"ibstore analyze {captured} --waist thesis-6.2"
-    assert lines[2] == f"# analyzed with {versions()}"
+    assert lines[1] == f"ibstore analyze {captured} --waist thesis-6.2 --layer out"
+    assert lines[2].startswith(f"ibstore report {captured} --waist thesis-6.2 --layer out --title 'A <title>' --out ")
+    assert lines[3] == f"# analyzed with {versions()}"
 
 
 def test_without_waists_it_shows_those_that_were_asked_for(ibstore: Command, captured: Path, tmp_path: Path) -> None:
@@ -54,6 +55,7 @@ def test_without_waists_it_shows_those_that_were_asked_for(ibstore: Command, cap
     ("arguments", "message"),
     [
         (("-o", "page.pdf"), "page.pdf is no page; end its name in .html"),
+        (("-o", "missing/page.html"), "cannot write missing/page.html: there is no folder missing; make it, or name"),
         (("--diagnose", "first"), "diagnosed is 'first'; give one of last, all, none"),
         (("--waist", "nothing"), "there is no waist 'nothing'"),
         (("--unit", "bytes"), "unit 'bytes' is unknown"),
@@ -64,7 +66,7 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = ibstore("report", captured, "--results", "results", *arguments)
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (1 if "cannot write" in message else 2, "")
     assert message in done.err
     assert not list(tmp_path.glob("*.html"))
 
@@ -110,11 +112,13 @@ def test_files_and_recipes_of_ones_own_stand_as_names_to_fill_in() -> None:
     assert captured(Manifest("run", (), ()), "lab.zarr") is None
 
 
-def test_the_line_of_an_analysis_says_what_is_not_usual() -> None:
+def test_the_line_of_a_question_says_what_is_not_usual() -> None:
     waists = [presets()["thesis-6.2"], parse_waist("mine: *=argmax | exact")]
-    assert analyzed("lab.zarr", waists, ["plugin"], "bits", 1.0) == (
+    assert asked("analyze", "lab.zarr", waists, unit="bits", beta=1.0, channels="concat", run=None) == (
         "ibstore analyze lab.zarr --waist thesis-6.2 --waist 'mine: *=argmax | exact'"
     )
-    assert analyzed("lab.zarr", waists[:1], ["plugin", "nsb"], "nats", 0.5) == (
-        "ibstore analyze lab.zarr --waist thesis-6.2 --estimator plugin --estimator nsb --unit nats --beta 0.5"
+    options = {"estimator": ["plugin", "nsb"], "unit": "nats", "beta": 0.5, "channels": "mean", "epoch": [1, 2]}
+    assert asked("analyze", "lab.zarr", waists[:1], **options) == (
+        "ibstore analyze lab.zarr --waist thesis-6.2 --estimator plugin --estimator nsb --unit nats --beta 0.5 "
+        "--channels mean --epoch 1 --epoch 2"
     )

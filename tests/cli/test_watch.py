@@ -71,9 +71,9 @@ def test_the_plane_so_far_is_that_of_the_last_epoch(tmp_path: Path) -> None:
     expected = study.analyze(WAIST, runs=["two"], epochs=[1])
     assert table["run"].unique().to_list() == ["two"]
     np.testing.assert_array_equal(table["i_ty"], expected["i_ty"])
-    drawn = _drawn(table)
-    assert [column.header for column in drawn.columns] == table.columns
-    assert drawn.row_count == len(table)
+    runs, layers = _drawn(table).renderables
+    assert [column.header for column in layers.columns] == ["run", "epoch", "split", "layer", "I(X;T)", "I(T;Y)"]
+    assert (runs.row_count, layers.row_count) == (1, len(table))
 
 
 def test_a_look_is_a_line_a_run(ibstore: Command, captured: Path) -> None:
@@ -95,6 +95,13 @@ def test_for_scripts_a_line_is_json(ibstore: Command, captured: Path) -> None:
 def test_what_nobody_writes_is_told_once_and_left(ibstore: Command, captured: Path) -> None:
     done = ibstore("watch", captured, "--run", "mnist-cnn-seed0")
     assert (done.code, len(done.out.splitlines())) == (0, 1)
+
+
+def test_a_store_without_epochs_is_said_to_be_so(ibstore: Command, tmp_path: Path) -> None:
+    with recorder(tmp_path / "lab.zarr", "one"):
+        done = ibstore("watch", tmp_path / "lab.zarr", "--once")
+    assert (done.code, done.out) == (0, "")
+    assert "has no committed epoch yet" in done.err
 
 
 @pytest.mark.parametrize(("arguments", "message"), [(("--run", "nothing"), "nothing"), (("--waist", "none"), "none")])

@@ -19,7 +19,7 @@ QUIET = (
 )
 """As root, and so that the browser looks for nothing on a network."""
 
-HOSTILE = "<script>alert('layer')</script>"
+HOSTILE = "<script>alert('layer')</script>" + "x" * 100
 WAISTS = ("coarse: *=identity | uniform(bins=2, lo=0, hi=1)", "fine: *=identity | uniform(bins=4, lo=0, hi=1)")
 
 
@@ -51,7 +51,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of two layers and four epochs under two waists; whatever can be named is named to do harm."""
     folder = tmp_path_factory.mktemp("report")
     x, y = np.arange(60.0)[:, None], np.arange(60) % 3
-    scores = {epoch: {"train": {"loss": 1.0 / (1 + epoch), "accuracy": epoch / 4}} for epoch in range(4)}
+    metrics = ("loss", "a.b['c']", 'q"uote', "<b>x</b>")
+    scores = {epoch: {"train": dict.fromkeys(metrics, 1.0 / (1 + epoch))} for epoch in range(4)}
+    scores[3]["train"]["loss"] = float("nan")
     for run in ("a</title><script>alert('run')</script>", "b"):
         make_store(folder / "lab.zarr", x, y, layers=activations(len(run)), run=run, metrics=scores)
     return written(folder, "</title><script>alert('title')</script>")

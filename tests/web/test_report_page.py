@@ -52,6 +52,14 @@ def test_names_from_the_store_are_text(browser: Browser, report: Path) -> None:
         assert runs == ["a</title><script>alert('run')</script>", "b"]
 
 
+def test_metrics_of_whatever_name_are_drawn(browser: Browser, report: Path) -> None:
+    with opened(browser, report) as page:
+        drawn = marks(page, "training")
+        assert len(drawn) == 4
+        for name in ("a.b['c']", 'q"uote', "<b>x</b>"):
+            expect(page.locator(".chart[data-section=training]", has_text=name)).to_have_count(1)
+
+
 def test_the_mean_of_runs_comes_first(browser: Browser, report: Path) -> None:
     table = ibstore.open(report.parent / "lab.zarr").analyze(WAISTS[0], epochs=[3]).filter(layer="first")
     with opened(browser, report) as page:

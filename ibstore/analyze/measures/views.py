@@ -29,6 +29,9 @@ PLACE: Final = ("map", "row", "column")
 STATISTICS: Final = ("q01", "q99", "mean", "std")
 STAGES: Final = ("layer", "reduced", "bins")
 PLACES: Final = 3
+STORED: Final = parse_recipe("identity | exact")
+"""Values as they lie in the store."""
+
 UNIT: Final = "values"
 """What the column ``unit`` says of numbers that are neither bits nor nats."""
 
@@ -150,14 +153,15 @@ def neighbours(selection: "Selection", most: int) -> "pl.DataFrame":
 
 def _values(selection: "Selection", copies: int = 1, *, ends: bool = False) -> Iterator[tuple[Task, int, NDArray[Any]]]:
     """Values (sample, unit) of each layer as it is stored, at each epoch; with ``ends`` at a run's first and last."""
-    for task in selection.todo:
+    of_layers = {(*map(task.names.get, ("run", "split", "layer")), task.segment.key): task for task in selection.todo}
+    for task in of_layers.values():  # whatever their waists are
         epochs: Sequence[int] | None = selection.epochs
         if ends:
             asked = [epoch for epoch in task.run.epochs if epochs is None or epoch in epochs]
             epochs = [asked[0], asked[-1]]
         rows = np.arange(task.split.samples)
-        for epoch, found in reduced_epochs(task, [task.recipe], rows, selection.budget, epochs):
-            (values,) = found.values()
+        for epoch, found in reduced_epochs(task, [STORED], rows, selection.budget, epochs):
+            values = found[STORED.view]
             what = f"{task.what}, epoch {epoch}"
             selection.budget.check_room(f"{what}: float64 copies", 8 * copies * values.size, "choose other layers")
             yield task, epoch, values
@@ -165,9 +169,8 @@ def _values(selection: "Selection", copies: int = 1, *, ends: bool = False) -> I
 
 def _whole_values(task: Task, selection: "Selection", rows: NDArray[np.int64]) -> dict[int, NDArray[Any]]:
     """Values of some samples as they are stored, by epoch."""
-    recipe = parse_recipe("identity | exact")
-    found = reduced_epochs(task, [recipe], rows, selection.budget, selection.epochs)
-    return {epoch: views[recipe.view] for epoch, views in found}
+    found = reduced_epochs(task, [STORED], rows, selection.budget, selection.epochs)
+    return {epoch: views[STORED.view] for epoch, views in found}
 
 
 def _names(task: Task, epoch: int) -> dict[str, Any]:

@@ -44,6 +44,9 @@ DYNAMICS: Final = {
 UNEVEN: Final = 10
 """How much longer the longest step between epochs is than the shortest, for an axis to be logarithmic."""
 
+FEW: Final = 4
+"""Epochs that all are named on the axis."""
+
 HEIGHT: Final = 220
 PLANE_HEIGHT: Final = 420
 
@@ -99,7 +102,7 @@ def _plane(page: "Contents") -> Spec:
     )
     zoom = alt.selection_interval(bind="scales", zoom="wheel![event.shiftKey]", name="zoomed")
     chart = alt.layer(*_limits(kept), path, *bars, points.add_params(zoom))
-    return _spec(chart, "The information plane: I(T;Y) over I(X;T), a path a layer", PLANE_HEIGHT)
+    return _spec(_told(chart), "The information plane: I(T;Y) over I(X;T), a path a layer", PLANE_HEIGHT)
 
 
 def _limits(kept: alt.Chart) -> list[alt.Chart]:
@@ -131,18 +134,19 @@ def _curve(page: "Contents", name: str, title: str, time: Time) -> Spec:
     points = kept.mark_circle(cursor="pointer").encode(
         **encoded, size=_when("datum.epoch == epoch", 120, 25), tooltip=_tooltip(name, "saturated")
     )
-    return _spec(alt.layer(_now(time), line, points), f"{title} against the epoch, a line a layer", HEIGHT)
+    return _spec(_told(alt.layer(_now(time), line, points)), f"{title} against the epoch, a line a layer", HEIGHT)
 
 
 def _metric(name: str, time: Time, look: Look) -> Spec:
-    """A metric of the training against the epoch, split by split."""
-    kept = alt.Chart(alt.NamedData("epochs")).transform_filter(f"{OF_RUN} && isValid(datum[{json.dumps(name)}])")
+    """A metric of the training against the epoch, split by split; it may be called whatever its user liked."""
+    known = alt.Chart(alt.NamedData("epochs")).transform_filter(OF_RUN)
+    kept = known.transform_calculate(value=f"datum[{json.dumps(name)}]").transform_filter("isValid(datum.value)")
     line = kept.mark_line(**look).encode(
         x=alt.X("epoch:Q", title="epoch", **time),
-        y=alt.Y(f"{_field(name)}:Q", title=name),
+        y=alt.Y("value:Q", title=name),
         color=alt.Color("split:N", legend=alt.Legend(orient="top", title=None)),
         detail="run:N",
-        tooltip=["run:N", "split:N", "epoch:Q", alt.Tooltip(f"{_field(name)}:Q", format=".4g", title=name)],
+        tooltip=["run:N", "split:N", "epoch:Q", alt.Tooltip("value:Q", format=".4g", title=name)],
     )
     return _spec(alt.layer(_now(time), line), f"{name} against the epoch", HEIGHT)
 
@@ -173,8 +177,15 @@ def _now(time: Time, where: str = "true") -> Any:
 
 
 def _colour(page: "Contents") -> alt.Color:
-    """The page's own list of layers is the legend."""
-    return alt.Color("layer:N", scale=alt.Scale(domain=page.layers), legend=None)
+    """A legend below; names are cut where they are long."""
+    legend = alt.Legend(orient="bottom", title=None, columns=4, labelLimit=160, symbolType="circle", symbolOpacity=1)
+    return alt.Color("layer:N", scale=alt.Scale(domain=page.layers), legend=legend)
+
+
+def _told(chart: Any) -> Any:
+    """With what is chosen as its title: a picture that is saved says what it is of."""
+    what = alt.ExprRef("waist + ' · ' + estimator + ' · ' + split + ' · ' + run + ' · epoch ' + epoch")
+    return chart.properties(title=alt.TitleParams(what, fontSize=11, fontWeight="normal", limit=460, anchor="start"))
 
 
 def _when(test: str, so: float, otherwise: float) -> Any:
@@ -196,7 +207,9 @@ def _tooltip(*columns: str) -> list[alt.Tooltip]:
 def _time(epochs: Sequence[int]) -> Time:
     """The axis of epochs: logarithmic, with 0, where they were recorded so."""
     steps = [later - epoch for epoch, later in zip(sorted(epochs), sorted(epochs)[1:], strict=False)]
-    if not steps or max(steps) < UNEVEN * min(steps):
+    if len(epochs) <= FEW:
+        return {"scale": alt.Scale(nice=False), "axis": alt.Axis(values=sorted(epochs), format="d")}
+    if max(steps) < UNEVEN * min(steps):
         return {"scale": alt.Scale(nice=False), "axis": alt.Axis(tickMinStep=1)}
     ticks = [0, *(digit * 10**power for power in range(len(str(max(epochs)))) for digit in (1, 2, 5))]
     return {
@@ -208,11 +221,6 @@ def _time(epochs: Sequence[int]) -> Time:
 def _look(runs: int) -> Look:
     """Of lines against the epoch: of many runs they are thin, and without dots."""
     return {"point": alt.OverlayMarkDef(size=18), "strokeWidth": 1.6} if runs == 1 else {"strokeWidth": 0.8}
-
-
-def _field(name: str) -> str:
-    """A column's name where dots and brackets mean nothing."""
-    return name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
 
 
 def _spec(chart: Any, description: str, height: int) -> Spec:

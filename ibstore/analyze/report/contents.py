@@ -90,6 +90,14 @@ class Contents:
         """Layers of the plane, in execution order."""
         return self.choices("layer")
 
+    @property
+    def first(self) -> str:
+        """The waist that the page begins with: that of the fewest saturated rows."""
+        shares = (
+            self.tables["plane"].group_by("waist", maintain_order=True).agg(pl.col("saturated").cast(pl.Float64).mean())
+        )
+        return str(shares.sort("saturated", nulls_last=True, maintain_order=True)["waist"][0])
+
     def choices(self, column: str) -> list[Any]:
         """What can be chosen of the plane, in the table's order."""
         return self.tables["plane"][column].unique(maintain_order=True).to_list()

@@ -62,7 +62,7 @@ const tell = (now) => {
     ...told.map((row) => line("td", Object.keys(names).map((name) => shown(row[name]) + (name === "h_t" && row.saturated ? " ▲" : "")))),
   );
   if (told.some((row) => row.saturated)) {
-    find("#now caption").textContent += " (▲ within 5 % of log N: tells the sample's size)";
+    find("#now caption").textContent += " (▲ saturated: it tells samples apart, and little else)";
   }
 };
 
@@ -82,6 +82,7 @@ const looks = () => {
     view: { stroke: null },
     axis: { labelColor: quiet, titleColor: text, gridColor: line, domainColor: quiet, tickColor: quiet, titleFontWeight: 500 },
     legend: { labelColor: text, titleColor: text },
+    title: { color: quiet },
     rule: { color: quiet },
     text: { color: quiet },
     range: { category: palettes[theme()] },
@@ -100,6 +101,7 @@ const redraw = async () => {
     const chart = charts[place.dataset.section][place.dataset.number];
     const spec = { ...chart, params: chart.params.map(begin), datasets: rows };
     const { view } = await vegaEmbed(place, spec, options);
+    place.querySelector("summary")?.setAttribute("aria-label", "Save this chart");
     view.addEventListener("mouseover", (_, item) => item?.datum?.layer && hover(item.datum.layer));
     view.addEventListener("mouseout", () => hover(""));
     view.addEventListener("click", (_, item) => chooseEpoch(item?.datum?.epoch));
