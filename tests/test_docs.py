@@ -20,6 +20,7 @@ import typer
 import ibstore as package
 from ibstore.analyze.discretize import DISCRETIZATIONS
 from ibstore.analyze.estimate.entropy import ESTIMATORS, find_estimator
+from ibstore.analyze.plots import KINDS
 from ibstore.analyze.reduce import REDUCTIONS
 from ibstore.capture.models import mnist_cnn
 from ibstore.cli import app
@@ -212,6 +213,17 @@ def test_the_page_of_the_command_line_has_every_command() -> None:
     links = re.findall(r"\]\(\.\./(.+?)\)", written)
     assert links
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_the_page_of_python_has_every_name() -> None:
+    page = read("docs/reference/python.md")
+    entries = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    names = set(package.__all__) - {"__version__"}
+    assert {f"ibstore.{name}" for name in names} - entries == set()
+    kinds = {f"{kind.__module__}.{kind.__name__}": f"ibstore.plots.{name}" for name, kind in KINDS.items()}
+    assert set(kinds) - entries == set()
+    headings = dict(re.findall(r"^::: (\S+)\n    options:\n      heading: (\S+)$", page, re.MULTILINE))
+    assert headings == kinds
 
 
 def test_lists_stand_below_a_blank_line() -> None:
