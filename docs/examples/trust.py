@@ -18,7 +18,12 @@ import ibstore
 
 # %matplotlib inline
 torch.set_num_threads(1)  # quicker for a network this small
-_ = pl.Config(fmt_str_lengths=200, float_precision=3, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True)
+_ = pl.Config(
+    fmt_str_lengths=200,
+    float_precision=3,
+    tbl_hide_column_data_types=True,
+    tbl_hide_dataframe_shape=True,
+)
 
 pixels, digits = mnist_data()
 x, y = torch.from_numpy(pixels).float() / 255, torch.from_numpy(digits)
