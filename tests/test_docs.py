@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import typer
@@ -20,6 +21,7 @@ import typer
 import ibstore as package
 from ibstore.analyze.discretize import DISCRETIZATIONS
 from ibstore.analyze.estimate.entropy import ESTIMATORS, find_estimator
+from ibstore.analyze.plots import KINDS
 from ibstore.analyze.reduce import REDUCTIONS
 from ibstore.capture.models import mnist_cnn
 from ibstore.cli import app
@@ -212,6 +214,31 @@ def test_the_page_of_the_command_line_has_every_command() -> None:
     links = re.findall(r"\]\(\.\./(.+?)\)", written)
     assert links
     assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_tables_of_examples_show_names_and_values_alone() -> None:
+    themed = runpy.run_path(str(ROOT / "docs/site/notebooks.py"))["_themed"]
+    settings = {
+        setting
+        for page in ("plane", "trust")
+        for setting in re.findall(r"pl\.Config\((.*?)\)", read(f"docs/examples/{page}.py"), re.DOTALL)
+    }
+    assert len(settings) == 1  # the same on both pages
+    with eval(f"pl.Config({settings.pop()})", {"pl": pl}):
+        table = themed(pl.DataFrame({"layer": ["out", 'a "b"'], "bits": [1.5, 2.0]})._repr_html_())
+    assert re.findall(r"<t[hd]>(.*?)</t[hd]>", table) == ["layer", "bits", "out", "1.500", "a &quot;b&quot;", "2.000"]
+    assert "dataframe" not in table
+
+
+def test_the_page_of_python_has_every_name() -> None:
+    page = read("docs/reference/python.md")
+    entries = set(re.findall(r"^::: (\S+)$", page, re.MULTILINE))
+    names = set(package.__all__) - {"__version__"}
+    assert {f"ibstore.{name}" for name in names} - entries == set()
+    kinds = {f"{kind.__module__}.{kind.__name__}": f"ibstore.plots.{name}" for name, kind in KINDS.items()}
+    assert set(kinds) - entries == set()
+    headings = dict(re.findall(r"^::: (\S+)\n    options:\n      heading: (\S+)$", page, re.MULTILINE))
+    assert headings == kinds
 
 
 def test_lists_stand_below_a_blank_line() -> None:

@@ -18,7 +18,12 @@ import ibstore
 
 # %matplotlib inline
 torch.set_num_threads(1)  # quicker for a network this small
-_ = pl.Config(fmt_str_lengths=200, float_precision=3, tbl_hide_dataframe_shape=True)
+_ = pl.Config(
+    fmt_str_lengths=200,
+    float_precision=3,
+    tbl_hide_column_data_types=True,
+    tbl_hide_dataframe_shape=True,
+)
 
 pixels, digits = mnist_data()
 x, y = torch.from_numpy(pixels).float() / 255, torch.from_numpy(digits)
@@ -81,8 +86,8 @@ ways.group_by("way", maintain_order=True).agg(
 # %% [markdown]
 # ## Few samples, or few patterns?
 #
-# Thirteen estimators correct what the plug-in gets wrong where patterns are many against samples. They are made of
-# the same counts, so asking all of them costs milliseconds. Where they differ, N decides.
+# Where patterns are many against samples the plug-in is wrong, and others of the [estimators](../estimators.md) correct
+# it. They are made of the same counts, so asking several costs milliseconds. Where they differ, N decides.
 
 # %%
 names = ["plugin", "miller_madow", "chao_wang_jost", "nsb"]

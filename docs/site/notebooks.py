@@ -49,5 +49,6 @@ def executed(source: Path) -> Any:
 
 
 def _themed(text: str) -> str:
-    """Tables without the styles that data frames bring along."""
-    return re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL).replace(' border="1" class="dataframe"', "")
+    """Tables without the styles that data frames bring along, and their texts without quotes."""
+    plain = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL).replace(' border="1" class="dataframe"', "")
+    return re.sub(r"<td>&quot;(.*?)&quot;</td>", r"<td>\1</td>", plain, flags=re.DOTALL)

@@ -65,8 +65,7 @@ class Question(Selection):
         Raises
         ------
         UsageError
-            When one of these cannot be meant, a single run has more rows than a page holds, or the extra
-            ``ibstore[report]`` is not installed.
+            When one of these cannot be meant, or a single run has more rows than a page holds.
         """
         from ibstore.analyze.report import contents, page
 

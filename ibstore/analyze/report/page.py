@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.doctor import TRUST
 from ibstore.analyze.plots.style import COLOURS
-from ibstore.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,20 +42,13 @@ def page(contents: "Contents", commands: Sequence[str] = ()) -> str:
         What it says.
     commands
         Command lines that make all of it again.
-
-    Raises
-    ------
-    UsageError
-        When the packages that draw pages are not installed.
     """
-    try:
-        import itables
-        import jinja2
-        import vl_convert
+    import itables
+    import jinja2
+    import vl_convert
 
-        from ibstore.analyze.report.charts import charts
-    except ImportError as error:
-        raise UsageError(f"a report needs {error.name}; pip install 'ibstore[report]'") from None
+    from ibstore.analyze.report.charts import charts
+
     bundle = resources.files(itables) / "html"
     drawn = charts(contents)
     environment = jinja2.Environment(
