@@ -288,7 +288,7 @@ def test_a_sample_is_shown_before_and_after_training(study):
     table = study.ask(VALUES, layers=["conv1", "out"]).measure("samples(row=2, most=4)")
     before, probe = values_of(study, "conv1", 0)
     after, _ = values_of(study, "conv1", 1)
-    assert table["sample"].unique().to_list() == [probe.samples()[2]]
+    assert table.select("sample", "label").unique().rows() == [(probe.samples()[2], probe.classes()[2])]
     for epoch, values in ((0, before), (1, after)):
         rows = table.filter(layer="conv1", epoch=epoch).sort("map", "row", "column")
         np.testing.assert_array_equal(rows["value"], values[2, :4].ravel())
@@ -350,6 +350,7 @@ def test_panels_of_several_runs_and_splits_are_told_apart(study, kind, measure):
     single = plots.figure(kind, table)
     assert ("epoch 1" in single.get_suptitle()) == (kind != "samples")
     assert ("sample " in single.get_suptitle()) == (kind in {"samples", "waist"})
+    assert ("label " in single.get_suptitle()) == (kind in {"samples", "waist"})
     others = [table.with_columns(split=pl.lit("other")), table.with_columns(run=pl.lit("second"))]
     figure = plots.figure(kind, pl.concat([table, *others]))
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]

@@ -426,7 +426,7 @@ def test_axes_of_the_users_can_have_a_legend(kind, names, runs):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (pl.DataFrame({"unit": ["bits"], "beta": [1.0]}), r"this table has no column 'waist', 'i_xt'"),
+        (pl.DataFrame({"unit": ["bits"], "beta": [1.0]}), "this table has no column 'run', 'waist', 'i_xt'"),
         ({"a": 1}, "a polars table, and this is dict"),
         ("lab.zarr", "a polars table, and this is str"),
     ],

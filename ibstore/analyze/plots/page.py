@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Draw = Callable[["Axes"], None]
 
-NUMBERED: Final = ("epoch", "sample")
+NUMBERED: Final = ("epoch", "sample", "label")
 """Columns whose values mean nothing without their name."""
 
 NAMED: Final = 3
@@ -169,7 +169,8 @@ def caption(table: "pl.DataFrame", *more: str, over: bool = False) -> str:
     if over and len(runs) > 1:
         of_runs = f"{of_runs} over each other" if len(runs) > NAMED else f"runs over each other: {of_runs}"
     splits = [", ".join(table["split"].unique(maintain_order=True))] if "split" in table.columns else []
-    single = [f"{name} {table[name][0]}" for name in NUMBERED if name in more and table[name].n_unique() == 1]
+    known = [name for name in NUMBERED if name in more and name in table.columns and table[name].is_not_null().all()]
+    single = [f"{name} {table[name][0]}" for name in known if table[name].n_unique() == 1]
     return " · ".join([of_runs, *splits, *single])
 
 
@@ -193,13 +194,16 @@ Kind = Callable[..., Page]
 """From a table, and options by name."""
 
 
-def draws(what: str, *columns: str) -> "Callable[[Kind], Kind]":
-    """A kind of picture that draws ``what``, tables with such columns; other ones are refused, long names shortened."""
+def draws(what: str, *columns: str, without: Sequence[str] = ()) -> "Callable[[Kind], Kind]":
+    """A kind of picture that draws ``what``, tables with such columns; other ones are refused, long names shortened.
+
+    Columns ``without`` are those by which another measure's table with all of them is known.
+    """
 
     def checked(kind: Kind) -> Kind:
         @wraps(kind)
         def page(table: "pl.DataFrame", **options: Any) -> Page:
-            _check(table, f"{kind.__name__} draws {what}", columns)
+            _check(table, f"{kind.__name__} draws {what}", columns, without)
             return kind(_shortened(table), **options)
 
         return page
@@ -207,15 +211,22 @@ def draws(what: str, *columns: str) -> "Callable[[Kind], Kind]":
     return checked
 
 
-def _check(table: object, says: str, columns: Sequence[str]) -> None:
+def _check(table: object, says: str, columns: Sequence[str], without: Sequence[str]) -> None:
     import polars as pl
 
     if not isinstance(table, pl.DataFrame):
         given = f"{type(table).__module__}.{type(table).__name__}".removeprefix("builtins.")
-        raise UsageError(f"{says}, a polars table, and this is {given}; give it that table")
+        raise UsageError(f"{says}, a polars table, and this is {given}; give it the one it draws")
     lacking = [name for name in ("unit", *columns) if name not in table.columns]
     if lacking:
-        raise UsageError(f"{says}, and this table has no column {', '.join(map(repr, lacking))}; give it that table")
+        raise UsageError(
+            f"{says}, and this table has no column {', '.join(map(repr, lacking))}; give it the one it draws"
+        )
+    others = [name for name in without if name in table.columns]
+    if others:
+        raise UsageError(
+            f"{says}, which has no column {', '.join(map(repr, others))} as this has; give it the one it draws"
+        )
     if table["unit"].n_unique() > 1:
         raise UsageError("the table has bits and nats, which no axis holds together; draw one unit at a time")
     if not len(table):

@@ -41,7 +41,7 @@ SPLIT_MARKERS: Final = ("", "s", "^", "D")
 """Dots on the curves of the splits."""
 
 
-@draws("the information plane, the table of .plane()", "waist", "i_xt", "i_ty", "h_x", "ceiling")
+@draws("the information plane, the table of .plane()", "run", "waist", "i_xt", "i_ty", "h_x", "ceiling")
 def plane(table: "pl.DataFrame", *, mean: bool = False, normalized: bool = False) -> Page:
     """Information plane of such a table: a panel a waist and estimator, layers by colour, epochs by shade.
 
@@ -103,7 +103,7 @@ def extended(table: "pl.DataFrame") -> Page:
     return plane(table.with_columns(runs, ceiling, *bars))
 
 
-@draws("curves of the informations, the table of .plane()", "waist", "i_xt", "i_ty", "h_t", "ib")
+@draws("curves of the informations, the table of .plane()", "run", "waist", "i_xt", "i_ty", "h_t", "ib", "beta")
 def curves(table: "pl.DataFrame") -> Page:
     """Each quantity against the epoch: waist by waist and estimator by estimator, a panel a layer.
 

@@ -116,7 +116,7 @@ def _finish(axis: "Axes", table: "pl.DataFrame", name: str) -> None:
         axis.set_ylim(0, 1.08 * float(values.max()) or 1.0)
 
 
-@draws("where layers say something, the table of the measure 'maps'", "sample", "row", "column", "value")
+@draws("where layers say something, the table of the measure 'maps'", "sample", "row", "value", without=["map"])
 def maps(table: "pl.DataFrame") -> Page:
     """A row a sample, a column a layer, the input first: values of the places, of the last epoch of each run.
 

@@ -4,7 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.views import STAGES, STATISTICS
-from ibstore.analyze.plots.page import Page, Panel, captioned, draws, last_epochs, nothing, several, told
+from ibstore.analyze.plots.page import NUMBERED, Page, Panel, captioned, draws, last_epochs, nothing, several, told
 from ibstore.analyze.plots.style import COLOURS, GREY, HATCHES, LINES, legend_below, looks_of
 
 if TYPE_CHECKING:
@@ -33,18 +33,18 @@ def units(table: "pl.DataFrame") -> Page:
     return Page(panels, len(STATISTICS), INCHES, captioned(last, "epoch"))
 
 
-@draws("one sample's layers, the table of the measure 'samples'", "sample", "map", "row", "column", "value")
+@draws("one sample's layers, the table of the measure 'samples'", "sample", "map", "value", without=["stage"])
 def samples(table: "pl.DataFrame") -> Page:
     """What layers say of one sample, before and after training: a row and a scale a layer, its maps in a grid."""
     panels = []
-    apart = several(table, "run", "split", "sample")
+    apart = several(table, "run", "split", "sample", "label")
     groups = list(table.group_by("run", "split", "layer", maintain_order=True))
     for (_, _, layer), own in groups:
         scale = (own["value"].min(), own["value"].max())
         for (epoch,), shown in own.group_by("epoch", maintain_order=True):
             title = f"{layer} · epoch {epoch}{told(own, apart)}"
             panels.append(Panel(title, partial(_mosaic, table=shown, scale=scale)))
-    return Page(panels, max(own["epoch"].n_unique() for _, own in groups), INCHES, captioned(table, "sample"))
+    return Page(panels, max(own["epoch"].n_unique() for _, own in groups), INCHES, captioned(table, "sample", "label"))
 
 
 @draws("a sample under a waist, the table of the measure 'stages'", "waist", "stage", "sample", "value")
@@ -54,13 +54,13 @@ def waist(table: "pl.DataFrame") -> Page:
     Of each run the last epoch.
     """
     last = last_epochs(table)
-    apart = several(last, "waist", *APART, "sample")
+    apart = several(last, "waist", *APART, "sample", "label")
     panels = [
         Panel(f"{layer} · {stage}{told(own, apart)}", partial(_mosaic, table=own.filter(stage=stage)))
         for (_, _, _, layer), own in last.group_by("run", "split", "waist", "layer", maintain_order=True)
         for stage in STAGES
     ]
-    return Page(panels, len(STAGES), INCHES, captioned(last, "epoch", "sample"))
+    return Page(panels, len(STAGES), INCHES, captioned(last, *NUMBERED))
 
 
 @draws("values of a unit, the table of the measure 'histogram'", "number", "label", "left", "right", "n")
