@@ -348,6 +348,20 @@ def test_a_film_of_means_has_the_splits(splits, tmp_path):
     assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
 
 
+def test_frames_of_a_film_have_one_size(table, tmp_path, monkeypatch):
+    from matplotlib.animation import PillowWriter
+
+    sizes, grab = [], PillowWriter.grab_frame
+
+    def grabbed(writer):
+        sizes.append(tuple(writer.fig.get_size_inches()))
+        grab(writer)
+
+    monkeypatch.setattr(PillowWriter, "grab_frame", grabbed)
+    plots.animate(renamed(table, [f"layer {number}" for number in range(12)]), tmp_path / "film.gif")
+    assert len(set(sizes)) == 1
+
+
 # ---- many layers, long and foreign names, axes of the user's
 
 
