@@ -23,7 +23,7 @@ def command(
         Path | None, typer.Option("--animate", help="File for a film of the plane, an epoch a frame: .gif or .mp4.")
     ] = None,
     mean: Annotated[
-        bool, typer.Option("--mean", help="Of the plane: the mean path over the runs, and their spread.")
+        bool, typer.Option("--mean", help="Of the plane: each split's mean path over the runs, and their spread.")
     ] = False,
     normalized: Annotated[bool, typer.Option("--normalized", help="Of the plane: parts of H(X) and of H(Y).")] = False,
     estimator: EstimatorOption = None,
@@ -53,7 +53,7 @@ def command(
     maps         where in a picture layers say something
 
     Without --waist: every waist that was analyzed before and fits the runs. What is missing is computed first. KIND
-    takes the numbers of its measure, such as 'maps(count=3)' or 'beta(highest=100)' (docs/measures.md).
+    takes the numbers of its measure, if it has one, such as 'maps(count=3)' or 'beta(highest=100)' (docs/measures.md).
 
     Example: `ibstore plot lab.zarr plane -o plane.png --waist thesis-6.2`
     """  # noqa: D301  (click keeps the lines of a paragraph that begins with a backspace)
@@ -62,8 +62,10 @@ def command(
     name = kind.partition("(")[0].strip()
     options = {option: True for option, given in (("mean", mean), ("normalized", normalized)) if given}
     _check_files(name, out, animate, options)
+    measure, arguments = plots.MEASURES.get(name), kind.removeprefix(name)
+    if measure is None and arguments.strip():
+        raise UsageError(f"{name} takes no numbers; leave out {arguments.strip()!r}")
     study = selected.study()
-    measure = plots.MEASURES.get(name)
     if measure in BINLESS:
         selected.check_binless(measure, unit=unit, beta=None if beta == 1.0 else beta)
     names, known = selected.named([VALUES] if measure in BINLESS else study.analyzed(selected.run))
@@ -72,7 +74,7 @@ def command(
         if measure is None:
             table = asked.plane(estimator or "plugin", beta=beta, unit=unit)
         else:
-            table = asked.measure(measure + kind.removeprefix(name), estimator or "plugin", unit=unit)
+            table = asked.measure(measure + arguments, estimator or "plugin", unit=unit)
     if out is not None:
         plots.draw(name, table, out, **options)
     if animate is not None:

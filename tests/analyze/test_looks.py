@@ -14,6 +14,7 @@ import pytest
 from matplotlib.testing.compare import compare_images
 
 from ibstore.analyze import Study, plots
+from ibstore.errors import UsageError
 
 from .stores import make_store
 
@@ -136,3 +137,13 @@ def test_a_picture_that_looks_otherwise_is_seen(study, tmp_path):
     plots.figure("plane", of_store(study, "plane"), normalized=True).savefig(tmp_path / "a.png", dpi=DPI)
     expected = shutil.copy(LOOKS / "plane.png", tmp_path / "expected.png")
     assert compare_images(str(expected), str(tmp_path / "a.png"), TOLERANCE) is not None
+
+
+def test_tables_of_other_measures_are_refused_by_what_a_kind_draws(study):
+    """The plane and its curves draw the same table; no other kinds do."""
+    tables = {kind: TABLES[kind]() if kind in TABLES else of_store(study, kind) for kind in plots.KINDS}
+    for kind in plots.KINDS:
+        for other, table in tables.items():
+            if other != kind and {kind, other} != {"plane", "curves"}:
+                with pytest.raises(UsageError, match=f"^{kind} draws .* the table of "):
+                    plots.figure(kind, table)

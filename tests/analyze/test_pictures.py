@@ -288,7 +288,7 @@ def test_a_sample_is_shown_before_and_after_training(study):
     table = study.ask(VALUES, layers=["conv1", "out"]).measure("samples(row=2, most=4)")
     before, probe = values_of(study, "conv1", 0)
     after, _ = values_of(study, "conv1", 1)
-    assert table["sample"].unique().to_list() == [probe.samples()[2]]
+    assert table.select("sample", "label").unique().rows() == [(probe.samples()[2], probe.classes()[2])]
     for epoch, values in ((0, before), (1, after)):
         rows = table.filter(layer="conv1", epoch=epoch).sort("map", "row", "column")
         np.testing.assert_array_equal(rows["value"], values[2, :4].ravel())
@@ -310,7 +310,9 @@ def test_a_waist_is_shown_stage_by_stage(study):
     np.testing.assert_array_equal(stages["bins"]["value"], (pooled >= 0.2).ravel())
     assert stages["reduced"]["row"].max() == stages["reduced"]["column"].max() == 1
     figure = plots.figure("waist", table)
-    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == ["conv1 · layer", "reduced", "bins"]
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()] == [
+        f"conv1 · {stage}" for stage in ("layer", "reduced", "bins")
+    ]
 
 
 def test_neighbours_have_joint_and_product_probabilities(study):
@@ -330,6 +332,69 @@ def test_neighbours_have_joint_and_product_probabilities(study):
     axis = plots.dependence(table)
     shown = table.filter(pl.col("p_joint") > 0)
     assert len(axis.collections[0].get_offsets()) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure"),
+    [
+        ("units", "units"),
+        ("histogram", "histogram"),
+        ("samples", "samples"),
+        ("waist", "stages"),
+        ("dependence", "neighbours(most=3)"),
+    ],
+)
+def test_panels_of_several_runs_and_splits_are_told_apart(study, kind, measure):
+    waist = VALUES if kind in {"units", "histogram", "samples"} else WAIST
+    table = study.ask(waist, layers="out").measure(measure)
+    single = plots.figure(kind, table)
+    assert ("epoch 1" in single.get_suptitle()) == (kind != "samples")
+    assert ("sample " in single.get_suptitle()) == (kind in {"samples", "waist"})
+    assert ("label " in single.get_suptitle()) == (kind in {"samples", "waist"})
+    others = [table.with_columns(split=pl.lit("other")), table.with_columns(run=pl.lit("second"))]
+    figure = plots.figure(kind, pl.concat([table, *others]))
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert len(set(titles)) == len(titles)
+    assert any("second" in title for title in titles)
+    assert any("other" in title for title in titles)
+
+
+def test_bars_beyond_the_colours_are_hatched():
+    rows = [
+        {"run": "a", "split": "train", "epoch": 1, "layer": "out", "unit": "values", "number": 0, "label": label}
+        | {"left": 0.0, "right": 1.0, "n": 3}
+        for label in range(10)
+    ]
+    bars = plots.figure("histogram", pl.DataFrame(rows)).axes[1].patches
+    assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "measure", "names"),
+    [
+        ("bound", "bounds(dimension=10)", ["out", "classic"]),
+        ("dynamics", "dynamics", ["out", "mean", "deviation"]),
+        ("convergence", "convergence(20, 50, 100)", ["out"]),
+    ],
+)
+def test_lines_of_several_runs_are_named_once(study, kind, measure, names):
+    table = study.ask(WAIST, layers="out").measure(measure)
+    twice = pl.concat([table, table.with_columns(run=pl.lit("second"))])
+    for axis in plots.figure(kind, twice).axes:
+        said = [text.get_text() for text in axis.legend().get_texts()]
+        assert said
+        assert len(set(said)) == len(said)
+    caption = plots.figure(kind, twice).get_suptitle()
+    assert "second" in caption
+    if kind != "convergence":
+        first = plots.figure(kind, twice).axes[0].legend()
+        assert [text.get_text() for text in first.get_texts()][: len(names)] == names
+
+
+def test_panels_of_convergence_are_named(study):
+    table = study.ask(WAIST, layers="out").measure("convergence(20, 50, 100)")
+    with pytest.raises(UsageError, match=r"makes 3 panels \('H\(T\)', 'I\(X;T\)', 'I\(T;Y\)'\)"):
+        plots.convergence(table)
 
 
 @pytest.mark.parametrize("kind", ["units", "histogram", "samples", "waist", "dependence"])

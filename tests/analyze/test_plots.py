@@ -8,10 +8,12 @@ import pytest
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 from ibstore.analyze import Study, plots
 from ibstore.analyze.plots.page import Page, Panel
-from ibstore.analyze.plots.style import STYLE, legend_below
+from ibstore.analyze.plots.planes import mean_path
+from ibstore.analyze.plots.style import STYLE, legend_below, short_names
 from ibstore.errors import UsageError, WriteError
 from tests.conftest import Command
 
@@ -307,6 +309,152 @@ def test_the_mean_path_is_that_of_the_runs_with_their_spread(runs, table):
     assert figure.get_suptitle().startswith("mean of 3 runs · ")
 
 
+@pytest.fixture
+def splits(runs):
+    """The same of two splits, of which the second one lacks run0."""
+    other = runs.filter(pl.col("run") != "run0")
+    return pl.concat([runs, other.with_columns(split=pl.lit("other"), i_xt=pl.col("i_xt") / 2, h_x=pl.col("h_x") / 3)])
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_each_split_has_a_mean_path(splits, normalized):
+    axis = plots.plane(splits, mean=True, normalized=normalized)
+    expected = []
+    for (split, _, _), own in splits.group_by("split", "layer", "epoch"):
+        x, y = own["i_xt"].to_numpy(), own["i_ty"].to_numpy()
+        if normalized:
+            x, y = x / own["h_x"].to_numpy(), y / own["h_y"].to_numpy()
+        assert len(x) == (2 if split == "other" else 3)
+        expected.append((x.mean(), y.mean()))
+    np.testing.assert_allclose(sorted(map(tuple, points(axis))), sorted(expected), rtol=1e-12)
+    means = mean_path(splits)
+    assert set(means.select("run", "split").unique().rows()) == {
+        ("mean of 3 runs", splits["split"][0]),
+        ("mean of 2 runs", "other"),
+    }
+
+
+def test_splits_of_a_plane_are_told_apart(splits):
+    figure = plots.figure("plane", splits, mean=True)
+    filled = [len(dots.get_facecolors()) > 0 for dots in figure.axes[0].collections]
+    assert sorted(filled) == [False] * 3 + [True] * 3  # the second split's are hollow
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["z", "conv", "out", splits["split"][0], "other"]
+    assert plots.figure("plane", splits).get_suptitle().startswith("runs over each other: run0, run1, run2 · ")
+
+
+def test_a_film_of_means_has_the_splits(splits, tmp_path):
+    plots.animate(splits, tmp_path / "film.gif", mean=True)
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
+
+
+def test_frames_of_a_film_have_one_size(table, tmp_path, monkeypatch):
+    from matplotlib.animation import PillowWriter
+
+    sizes, grab = [], PillowWriter.grab_frame
+
+    def grabbed(writer):
+        sizes.append(tuple(writer.fig.get_size_inches()))
+        grab(writer)
+
+    monkeypatch.setattr(PillowWriter, "grab_frame", grabbed)
+    plots.animate(renamed(table, [f"layer {number}" for number in range(12)]), tmp_path / "film.gif")
+    assert len(set(sizes)) == 1
+
+
+# ---- many layers, long and foreign names, axes of the user's
+
+
+def renamed(table, names):
+    one = table.filter(waist="a", layer="z")
+    return pl.concat([one.with_columns(layer=pl.lit(name)) for name in names])
+
+
+def test_layers_beyond_the_colours_have_other_markers(table):
+    figure = plots.figure("plane", renamed(table, [f"l{number}" for number in range(20)]))
+    marks = [(to_hex(mark.get_color()), mark.get_marker()) for mark in figure.legends[0].legend_handles]
+    assert len(set(marks)) == 20
+    shapes = {len(dots.get_paths()[0].vertices) for dots in figure.axes[0].collections}
+    assert len(shapes) > 1
+    with pytest.raises(UsageError, match="65 lines are more than the 64 that can be told apart"):
+        plots.plane(renamed(table, [f"l{number}" for number in range(65)]))
+
+
+def test_many_curves_wrap(table):
+    figure = plots.figure("curves", renamed(table, [f"l{number}" for number in range(10)]))
+    assert figure.get_figwidth() <= 13
+    assert [bool(axis.get_ylabel()) for axis in figure.axes] == [number % 4 == 0 for number in range(10)]
+    assert [bool(axis.get_xlabel()) for axis in figure.axes] == [number >= 6 for number in range(10)]
+
+
+def test_entropy_is_seen_beneath_information(table):
+    entropy, information, *_ = plots.figure("curves", table[:9]).axes[0].lines
+    assert entropy.get_linewidth() > 2 * information.get_linewidth()
+    assert entropy.get_alpha() < 1
+
+
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_one_epoch_has_a_tick_of_its_own(table, epoch):
+    axis = plots.figure("curves", table.filter(waist="a", layer="z", epoch=epoch)).axes[0]
+    assert axis.get_xticks().tolist() == [epoch]
+
+
+@pytest.mark.parametrize("kind", ["plane", "curves"])
+def test_long_names_lose_their_middle(kind, table):
+    names = ["z" * 120, "short", "y" * 60 + "1" + "y" * 60, "y" * 60 + "2" + "y" * 60]
+    figure = plots.figure(kind, renamed(table, names).with_columns(run=pl.lit("r" * 100)))
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    said = said if kind == "plane" else [axis.get_title().removesuffix(" · a") for axis in figure.axes]
+    assert len(set(said)) == 4
+    assert "short" in said
+    assert max(map(len, said)) <= 32
+    assert len(figure.get_suptitle()) < 60
+    with mpl.rc_context(STYLE):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        used = figure.get_tightbbox(canvas.get_renderer())
+    assert 0 <= used.x0 < used.x1 <= figure.get_figwidth()
+
+
+def test_names_differ_when_they_are_short_too():
+    names = [f"transformer.encoder.layers.{number}.attention.out" for number in (10, 11)]
+    assert short_names(names)[names[0]] != short_names(names)[names[1]]
+    assert short_names(["a", "b"]) == {"a": "a", "b": "b"}
+
+
+def test_letters_that_the_font_lacks_warn_nobody(table, tmp_path, recwarn):
+    plots.draw("plane", renamed(table, ["卷积层"]), tmp_path / "a.png")
+    plots.animate(renamed(table, ["卷积层"]), tmp_path / "a.gif")
+    assert not list(recwarn)
+
+
+@pytest.mark.parametrize(("kind", "names"), [("plane", ["z", "conv", "out"]), ("curves", ["H(T)", "I(X;T)"])])
+def test_axes_of_the_users_can_have_a_legend(kind, names, runs):
+    rows = runs if kind == "plane" else runs.filter(layer="z")
+    axis = getattr(plots, kind)(rows, ax=Figure().subplots())
+    said = [text.get_text() for text in axis.legend().get_texts()]
+    assert said[: len(names)] == names
+    assert len(set(said)) == len(said) == (3 if kind == "plane" else 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (pl.DataFrame({"unit": ["bits"], "beta": [1.0]}), "this table has no column 'run', 'waist', 'i_xt'"),
+        ({"a": 1}, "a polars table, and this is dict"),
+        ("lab.zarr", "a polars table, and this is str"),
+    ],
+)
+def test_what_is_no_table_of_the_kind_is_refused(given, said):
+    with pytest.raises(UsageError, match=f"^plane draws the information plane, the table of .plane.*{said}"):
+        plots.plane(given)
+
+
+def test_a_figure_of_no_kind_is_refused(table):
+    with pytest.raises(UsageError, match="there is no picture 'nope'; there are plane, curves"):
+        plots.figure("nope", table)
+
+
 def test_normalized_informations_are_parts_of_entropies(study):
     bits, nats = (study.analyze("a: *=identity | quantile(bins=2)", unit=unit) for unit in ("bits", "nats"))
     axis, other = (plots.plane(table, normalized=True) for table in (bits, nats))
@@ -355,6 +503,9 @@ def test_films_that_cannot_be_made_are_refused(name, table, tmp_path, monkeypatc
         (("plane",), "there is no file to draw to; give one with --out (-o), or with --animate"),
         (("curves", "--animate", "a.gif"), "--animate is about the plane, and means nothing to curves"),
         (("dynamics", "-o", "a.png", "--mean"), "--mean is about the plane, and means nothing to dynamics"),
+        (("plane(1)", "-o", "a.png"), "plane takes no numbers; leave out '(1)'"),
+        (("plane(", "-o", "a.png"), "plane takes no numbers; leave out '('"),
+        (("curves(garbage=[", "-o", "a.png"), "curves takes no numbers; leave out '(garbage=['"),
         (("plane", "--animate", "a.png"), "a.png has no known format of films; end the name in .gif or .mp4"),
     ],
 )

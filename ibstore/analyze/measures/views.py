@@ -82,7 +82,8 @@ def histogram(selection: "Selection", number: int, bins: int) -> "pl.DataFrame":
 def samples(selection: "Selection", row: int, most: int) -> "pl.DataFrame":
     """What layers say of one sample, at the first epoch and at the last: a row a unit of their first ``most`` maps.
 
-    Columns run, split, epoch, layer, unit ("values"), sample (its id); map, row, column; value.
+    Columns run, split, epoch, layer, unit ("values"), sample (its id), label (null without labels); map, row, column;
+    value.
 
     Raises
     ------
@@ -91,18 +92,18 @@ def samples(selection: "Selection", row: int, most: int) -> "pl.DataFrame":
     """
     rows = []
     for task, epoch, values in _values(selection, ends=True):
-        about = {**_names(task, epoch), "sample": _sample(task, row)}
+        about = {**_names(task, epoch), **_sample(task, row)}
         for place, value in zip(_places(task.layer.shape), values[row].tolist(), strict=True):
             if place["map"] < most:
                 rows.append({**about, **place, "value": value})
-    return frame(rows, (*NAMES, "sample", *PLACE, "value"))
+    return frame(rows, (*NAMES, "sample", "label", *PLACE, "value"))
 
 
 def stages(selection: "Selection", row: int, most: int) -> "pl.DataFrame":
     """One sample's layer as it is, reduced, and as numbers of bins: a row a unit of the first ``most`` maps of each.
 
-    Columns run, split, epoch, layer, unit ("values"), waist, stage (layer, reduced, bins), sample (its id); map, row,
-    column; value.
+    Columns run, split, epoch, layer, unit ("values"), waist, stage (layer, reduced, bins), sample (its id), label
+    (null without labels); map, row, column; value.
 
     Raises
     ------
@@ -115,13 +116,13 @@ def stages(selection: "Selection", row: int, most: int) -> "pl.DataFrame":
         shape = layer_source(task, [task.segment], 1).form(task.recipe).shape
         whole = _whole_values(task, selection, chosen)
         for found in binned(task, selection.epochs, selection.budget):
-            about = {**_names(task, found.epoch), "waist": task.waist.name, "sample": sample}
+            about = {**_names(task, found.epoch), "waist": task.waist.name, **sample}
             seen = ((task.layer.shape, whole[found.epoch]), (shape, found.values[row]), (shape, found.bins[row]))
             for stage, (form, values) in zip(STAGES, seen, strict=True):
                 for place, value in zip(_places(form), np.ravel(values).tolist(), strict=True):
                     if place["map"] < most:
                         rows.append({**about, "stage": stage, **place, "value": float(value)})
-    return frame(rows, (*NAMES, "waist", "stage", "sample", *PLACE, "value"))
+    return frame(rows, (*NAMES, "waist", "stage", "sample", "label", *PLACE, "value"))
 
 
 def neighbours(selection: "Selection", most: int) -> "pl.DataFrame":
@@ -177,13 +178,15 @@ def _names(task: Task, epoch: int) -> dict[str, Any]:
     return {"run": task.run.name, "split": task.split.name, "epoch": epoch, "layer": task.layer.name, "unit": UNIT}
 
 
-def _sample(task: Task, row: int) -> int:
-    """Id of a split's sample."""
+def _sample(task: Task, row: int) -> dict[str, Any]:
+    """Id and label of a split's sample."""
     if not 0 <= row < task.split.samples:
         raise UsageError(
             f"split {task.split.name!r} of run {task.run.name!r} has rows 0 to {task.split.samples - 1}, and no {row}"
         )
-    return int(task.run.probe(task.split).samples()[row])
+    probe = task.run.probe(task.split)
+    labels = probe.classes()
+    return {"sample": int(probe.samples()[row]), "label": None if labels is None else int(labels[row])}
 
 
 def _places(shape: Sequence[int]) -> list[dict[str, int]]:

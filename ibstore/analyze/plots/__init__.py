@@ -103,10 +103,15 @@ maps = alone(stochastic.maps)
 
 def check(kind: str, out: Path) -> None:
     """Return when there is such a kind of picture and such a format of file; raises `UsageError`."""
-    if kind not in KINDS:
-        raise UsageError(f"there is no picture {kind!r}; there are {', '.join(KINDS)}")
+    _known(kind)
     if out.suffix.lower() not in {".png", ".svg", ".pdf"}:
         raise UsageError(f"{out} has no known picture format; end the name in .png, .svg or .pdf")
+
+
+def _known(kind: str) -> Kind:
+    if kind not in KINDS:
+        raise UsageError(f"there is no picture {kind!r}; there are {', '.join(KINDS)}")
+    return KINDS[kind]
 
 
 def figure(kind: str, table: "pl.DataFrame", **options: Any) -> "Figure":
@@ -115,13 +120,9 @@ def figure(kind: str, table: "pl.DataFrame", **options: Any) -> "Figure":
     Raises
     ------
     UsageError
-        When the table has not what the picture shows.
+        When there is no such kind, or the table has not what the picture shows.
     """
-    if table["unit"].n_unique() > 1:
-        raise UsageError("the table has bits and nats, which no axis holds together; draw one unit at a time")
-    if not len(table):
-        raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
-    return KINDS[kind](table, **options).figure()
+    return _known(kind)(table, **options).figure()
 
 
 def draw(kind: str, table: "pl.DataFrame", out: Path, **options: Any) -> None:

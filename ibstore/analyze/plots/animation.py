@@ -60,6 +60,7 @@ def animate(table: "pl.DataFrame", out: Path, **options: Any) -> None:
     if not epochs:
         raise UsageError("there is nothing to draw: the table has no row; choose fewer filters")
     figure = plane(table, **options).figure()
+    width, height = figure.get_size_inches()
     writer = (PillowWriter if out.suffix.lower() == ".gif" else FFMpegWriter)(fps=PER_SECOND)
     with TemporaryDirectory(prefix="ibstore-") as folder, style():
         film = Path(folder, f"film{out.suffix.lower()}")
@@ -67,6 +68,7 @@ def animate(table: "pl.DataFrame", out: Path, **options: Any) -> None:
             for epoch in epochs:
                 figure.clear()
                 plane(table.filter(table["epoch"] <= epoch), **options).fill(figure)
+                figure.set_size_inches(width, height)  # a legend of several rows has it grow, frame by frame
                 writer.grab_frame()
             for _ in range(LAST):
                 writer.grab_frame()

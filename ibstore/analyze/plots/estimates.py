@@ -4,7 +4,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ibstore.analyze.plots.page import Page, Panel, last_epochs
+from ibstore.analyze.plots.page import Page, Panel, captioned, draws, last_epochs
 from ibstore.analyze.plots.style import COLOURS, legend_below, looks_of
 from ibstore.errors import UsageError
 
@@ -28,6 +28,7 @@ REGIONS: Final = {
 SIDE_BY_SIDE: Final = 3
 
 
+@draws("whether estimates settle, the table of the measure 'convergence'", "quantity", "size", "mean", "limit")
 def convergence(table: "pl.DataFrame") -> Page:
     """Each quantity against the number of samples that it is estimated from: a panel a quantity.
 
@@ -56,10 +57,12 @@ def convergence(table: "pl.DataFrame") -> Page:
         axis.xaxis.set_major_formatter("{x:.0f}")
         axis.set(xlabel="samples", ylabel=f"{QUANTITIES[quantity]} [{own['unit'][0]}]")
 
+    finish = captioned(last, "epoch", finish=legend_below)
     shown = [name for name in QUANTITIES if name in own["quantity"]]
-    return Page([Panel("", partial(draw, quantity=name)) for name in shown], SIDE_BY_SIDE, finish=legend_below)
+    return Page([Panel(QUANTITIES[name], partial(draw, quantity=name)) for name in shown], SIDE_BY_SIDE, finish=finish)
 
 
+@draws("areas of entropies, the table of the measure 'diagram'", *REGIONS.values())
 def diagram(table: "pl.DataFrame") -> Page:
     """Circles of X, Y and T whose areas are their entropies, and what they share: a panel a row.
 
@@ -81,7 +84,7 @@ def diagram(table: "pl.DataFrame") -> Page:
     panels = [
         Panel(title, partial(_circles, row=row)) for title, row in zip(titles, last.iter_rows(named=True), strict=True)
     ]
-    return Page(panels, SIDE_BY_SIDE, (4.0, 3.8))
+    return Page(panels, SIDE_BY_SIDE, (4.0, 3.8), captioned(last, "epoch"))
 
 
 def _circles(axis: "Axes", row: dict[str, float]) -> None:

@@ -4,7 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze.measures.trainings import FIRST, LAST
-from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.page import Page, Panel, draws
 from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of
 from ibstore.errors import UsageError
 
@@ -19,7 +19,10 @@ PANELS: Final = {
     "loss_and_kl": "loss with noise\n+ KL [nats]",
 }
 
+TITLES: Final = {"loss": "loss", "error": "error", "kl": "divergence", "loss_and_kl": "loss and divergence"}
 
+
+@draws("what runs came to, the table of the measure 'outcomes'", "split", "loss", "error", "kl")
 def outcomes(table: "pl.DataFrame") -> Page:
     """Against the number of most values among the settings in which runs differ; a colour for each rest of them.
 
@@ -51,4 +54,4 @@ def outcomes(table: "pl.DataFrame") -> Page:
         axis.set(xlabel=x, ylabel=f"{PANELS[name]} ({split})")
 
     shown = [name for name in PANELS if not own[name].is_null().all()]
-    return Page([Panel("", partial(draw, name=name)) for name in shown], len(PANELS), finish=legend_below)
+    return Page([Panel(TITLES[name], partial(draw, name=name)) for name in shown], len(PANELS), finish=legend_below)

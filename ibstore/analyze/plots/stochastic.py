@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.bottlenecks import FIRST, LAST
 from ibstore.analyze.measures.dependence import CORRELATIONS
-from ibstore.analyze.plots.page import Page, Panel, last_epochs
+from ibstore.analyze.plots.page import Page, Panel, draws, last_epochs
 from ibstore.analyze.plots.style import dots_and_means, legend_below, looks_of
 from ibstore.errors import UsageError
 
@@ -31,6 +31,7 @@ TITLES: Final = {
 """TC is the total correlation."""
 
 
+@draws("what layers transmit, the table of the measure 'transmitted'", "beta_kl", "gamma_tc", "mean_kl")
 def transmitted(table: "pl.DataFrame") -> Page:
     """Against β, at each run's last epoch: mean divergence by layer, error, and total correlation, where it is known.
 
@@ -41,6 +42,7 @@ def transmitted(table: "pl.DataFrame") -> Page:
     return _against_beta(table, ("mean_kl", "error", "tc_per_unit"), [*gammas, *others])
 
 
+@draws("total correlation, the table of the measure 'correlation'", "beta_kl", *CORRELATIONS)
 def correlation(table: "pl.DataFrame") -> Page:
     """Total correlation a unit against β, at each run's last epoch: of the bins, and by the Gaussian formula.
 
@@ -80,7 +82,11 @@ def _against_beta(table: "pl.DataFrame", names: Sequence[str], others: Sequence[
             dots_and_means(axis, known.filter(pl.col(label) == each), "beta_kl", name, looks[each], each)
         _finish(axis, known, name)
 
-    return Page([Panel("", partial(draw, name=name)) for name in panels], len(panels), finish=legend_below)
+    return Page(
+        [Panel(TITLES[name].partition(" [")[0], partial(draw, name=name)) for name in panels],
+        len(panels),
+        finish=legend_below,
+    )
 
 
 def _known(table: "pl.DataFrame", name: str) -> "pl.DataFrame":
@@ -110,6 +116,7 @@ def _finish(axis: "Axes", table: "pl.DataFrame", name: str) -> None:
         axis.set_ylim(0, 1.08 * float(values.max()) or 1.0)
 
 
+@draws("where layers say something, the table of the measure 'maps'", "sample", "row", "value", without=["map"])
 def maps(table: "pl.DataFrame") -> Page:
     """A row a sample, a column a layer, the input first: values of the places, of the last epoch of each run.
 

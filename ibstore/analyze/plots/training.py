@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ibstore.analyze.plots.page import Page, Panel
+from ibstore.analyze.plots.page import Page, Panel, captioned, draws
 from ibstore.analyze.plots.style import GREY, colour_of, legend_below, plain_ticks
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PANELS: Final = {
     "gradients": {"gradient_mean": "-", "gradient_std": ":"},
@@ -28,6 +27,7 @@ MARKS: Final[dict[str, tuple[str, Any]]] = {
 """What lines of columns are called, whatever the layer."""
 
 
+@draws("gradients and weights, the table of the measure 'dynamics'", "variant", "gradient_mean", "snr", "weight_norm")
 def dynamics(table: "pl.DataFrame") -> Page:
     """Norms of the mean gradient and of its deviation, their ratio, and the norm of the weights, against the epoch.
 
@@ -44,16 +44,7 @@ def dynamics(table: "pl.DataFrame") -> Page:
                 title = name if len(variants) == 1 else f"{name} · {variant}"
                 panels.append(Panel(title, partial(_norms, table=own, layers=layers, columns=columns)))
 
-    def finish(figure: "Figure", axes: "list[Axes]") -> None:
-        from matplotlib.lines import Line2D
-
-        known = [column for column in MARKS if table[column].is_not_null().any()]
-        marks = [(name, {"color": GREY, "linestyle": line}) for name, line in map(MARKS.__getitem__, known)]
-        for name, looks in marks:
-            axes[0].add_line(Line2D([], [], label=name, **looks))
-        legend_below(figure, axes)
-
-    return Page(panels, len(PANELS), finish=finish)
+    return Page(panels, len(PANELS), finish=captioned(table, finish=legend_below, over=True))
 
 
 def _norms(axis: "Axes", table: "pl.DataFrame", layers: Sequence[str], columns: dict[str, str]) -> None:
@@ -69,6 +60,17 @@ def _norms(axis: "Axes", table: "pl.DataFrame", layers: Sequence[str], columns: 
         for epoch, layer in table.select(column, "layer").drop_nulls().unique(maintain_order=True).rows():
             colour = colour_of(list(layers), layer) if column == "snr_drop" else GREY
             axis.axvline(epoch, linestyle=MARKS[column][1], linewidth=1.0, zorder=1, color=colour)
+    _names(axis, table, columns)
     axis.set(xscale="log", yscale="log", xlabel="epoch")
     for each in (axis.xaxis, axis.yaxis):
         plain_ticks(each)
+
+
+def _names(axis: "Axes", table: "pl.DataFrame", columns: dict[str, str]) -> None:
+    """What the kinds of lines mean, for a legend."""
+    from matplotlib.lines import Line2D
+
+    for column, (name, line) in MARKS.items():
+        drawn = column in columns or not column.startswith("gradient")
+        if drawn and table[column].is_not_null().any():
+            axis.add_line(Line2D([], [], label=name, color=GREY, linestyle=line))

@@ -4,8 +4,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.analyze.measures.views import STAGES, STATISTICS
-from ibstore.analyze.plots.page import Page, Panel, last_epochs, nothing
-from ibstore.analyze.plots.style import COLOURS, GREY, legend_below, looks_of
+from ibstore.analyze.plots.page import NUMBERED, Page, Panel, captioned, draws, last_epochs, nothing, several, told
+from ibstore.analyze.plots.style import COLOURS, GREY, HATCHES, LINES, legend_below, looks_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -13,46 +13,57 @@ if TYPE_CHECKING:
 
 TITLES: Final = {"q01": "0.01 quantile", "q99": "0.99 quantile", "mean": "mean", "std": "deviation"}
 INCHES: Final = (3.4, 3.0)
+APART: Final = ("run", "split", "epoch")
+"""What panels of the last epochs say of their rows, where it differs."""
 
 
+@draws("maps of units, the table of the measure 'units'", "map", "row", "column", *STATISTICS)
 def units(table: "pl.DataFrame") -> Page:
     """Maps of each unit's quantiles, mean and deviation: a row a layer, its maps side by side in a grid.
 
     Of each run the last epoch.
     """
-    groups = last_epochs(table).group_by("run", "split", "layer", maintain_order=True)
+    last = last_epochs(table)
+    apart = several(last, *APART)
     panels = [
-        Panel(f"{layer} · {TITLES[name]}", partial(_mosaic, table=own, column=name))
-        for (_, _, layer), own in groups
+        Panel(f"{layer} · {TITLES[name]}{told(own, apart)}", partial(_mosaic, table=own, column=name))
+        for (_, _, layer), own in last.group_by("run", "split", "layer", maintain_order=True)
         for name in STATISTICS
     ]
-    return Page(panels, len(STATISTICS), INCHES)
+    return Page(panels, len(STATISTICS), INCHES, captioned(last, "epoch"))
 
 
+@draws("one sample's layers, the table of the measure 'samples'", "sample", "map", "value", without=["stage"])
 def samples(table: "pl.DataFrame") -> Page:
     """What layers say of one sample, before and after training: a row and a scale a layer, its maps in a grid."""
     panels = []
-    for (_, _, layer), own in table.group_by("run", "split", "layer", maintain_order=True):
+    apart = several(table, "run", "split", "sample", "label")
+    groups = list(table.group_by("run", "split", "layer", maintain_order=True))
+    for (_, _, layer), own in groups:
         scale = (own["value"].min(), own["value"].max())
         for (epoch,), shown in own.group_by("epoch", maintain_order=True):
-            panels.append(Panel(f"{layer} · epoch {epoch}", partial(_mosaic, table=shown, scale=scale)))
-    return Page(panels, table["epoch"].n_unique(), INCHES)
+            title = f"{layer} · epoch {epoch}{told(own, apart)}"
+            panels.append(Panel(title, partial(_mosaic, table=shown, scale=scale)))
+    return Page(panels, max(own["epoch"].n_unique() for _, own in groups), INCHES, captioned(table, "sample", "label"))
 
 
+@draws("a sample under a waist, the table of the measure 'stages'", "waist", "stage", "sample", "value")
 def waist(table: "pl.DataFrame") -> Page:
     """A sample's layer as it is, reduced, and as numbers of bins, side by side: a row a layer and waist.
 
     Of each run the last epoch.
     """
     last = last_epochs(table)
+    apart = several(last, "waist", *APART, "sample", "label")
     panels = [
-        Panel(f"{layer} · {stage}" if stage == STAGES[0] else stage, partial(_mosaic, table=own.filter(stage=stage)))
+        Panel(f"{layer} · {stage}{told(own, apart)}", partial(_mosaic, table=own.filter(stage=stage)))
         for (_, _, _, layer), own in last.group_by("run", "split", "waist", "layer", maintain_order=True)
         for stage in STAGES
     ]
-    return Page(panels, len(STAGES), INCHES)
+    return Page(panels, len(STAGES), INCHES, captioned(last, *NUMBERED))
 
 
+@draws("values of a unit, the table of the measure 'histogram'", "number", "label", "left", "right", "n")
 def histogram(table: "pl.DataFrame") -> Page:
     """Values of a unit, class by class, a panel a layer; and how many samples each class has.
 
@@ -66,25 +77,44 @@ def histogram(table: "pl.DataFrame") -> Page:
     last = last_epochs(table)
     classes = [str(label) for label in last["label"].drop_nulls().unique().sort()]
     looks = looks_of(classes)
+    apart = several(last, *APART)
     groups = last.group_by("run", "split", "layer", maintain_order=True)
     panels = [
-        Panel(f"{layer} · unit {own['number'][0]}", partial(_steps, table=own, looks=looks))
+        Panel(f"{layer} · unit {own['number'][0]}{told(own, apart)}", partial(_steps, table=own, looks=looks))
         for (_, _, layer), own in groups
     ]
     if classes:
-        first = last.filter(layer=last["layer"][0], run=last["run"][0], split=last["split"][0])
-        panels.append(Panel("labels", partial(_labels, table=first, looks=looks)))
-    return Page(panels, 3, finish=legend_below if classes else nothing)
+        panels += _of_labels(last, looks)
+    return Page(panels, 3, finish=captioned(last, "epoch", finish=legend_below if classes else nothing))
 
 
+def _of_labels(table: "pl.DataFrame", looks: dict[str, dict[str, Any]]) -> list[Panel]:
+    """How many samples each class has: a panel a split, or a panel a run and split where runs have other samples."""
+    import polars as pl
+
+    counts = table.group_by("run", "split", "layer", "label").agg(pl.col("n").sum())
+    alike = (counts.group_by("split", "label").agg(pl.col("n").n_unique())["n"] == 1).all()
+    keys = ["split"] if alike else ["run", "split"]
+    apart, panels = several(table, *keys), []
+    for _, own in table.group_by(keys, maintain_order=True):
+        first = own.filter(layer=own["layer"][0], run=own["run"][0])
+        panels.append(Panel(f"labels{told(own, apart)}", partial(_labels, table=first, looks=looks)))
+    return panels
+
+
+@draws("how neighbours depend, the table of the measure 'neighbours'", "p_joint", "p_product", "waist")
 def dependence(table: "pl.DataFrame") -> Page:
     """Joint against product probability of neighbouring units' bins: on the diagonal they are independent.
 
     Of each run the last epoch; a panel a layer and waist. What has no sample has no dot.
     """
-    groups = last_epochs(table).group_by("run", "split", "waist", "layer", maintain_order=True)
-    panels = [Panel(f"{layer} · {waist}", partial(_dots, table=own)) for (_, _, waist, layer), own in groups]
-    return Page(panels, 3)
+    last = last_epochs(table)
+    apart = several(last, *APART)
+    panels = [
+        Panel(f"{layer} · {waist}{told(own, apart)}", partial(_dots, table=own))
+        for (_, _, waist, layer), own in last.group_by("run", "split", "waist", "layer", maintain_order=True)
+    ]
+    return Page(panels, 3, finish=captioned(last, "epoch"))
 
 
 def _mosaic(axis: "Axes", table: "pl.DataFrame", column: str = "value", scale: tuple[Any, Any] = (None, None)) -> None:
@@ -120,7 +150,8 @@ def _labels(axis: "Axes", table: "pl.DataFrame", looks: dict[str, dict[str, Any]
 
     counts = table.group_by("label").agg(pl.col("n").sum()).sort("label")
     names = [str(label) for label in counts["label"]]
-    axis.bar(names, counts["n"], color=[looks[name]["color"] for name in names])
+    hatches = [HATCHES[LINES.index(looks[name]["linestyle"])] for name in names]
+    axis.bar(names, counts["n"], color=[looks[name]["color"] for name in names], hatch=hatches, edgecolor="white")
     axis.set(xlabel="label", ylabel="samples")
 
 

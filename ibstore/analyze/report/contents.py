@@ -195,11 +195,8 @@ def _settings(run: "Run") -> str:
 def _with_means(plane: pl.DataFrame) -> pl.DataFrame:
     """The plane of each run, and before them the mean of all, with one deviation as its bars, where there are more."""
     if plane["run"].n_unique() > 1:
-        means = [
-            mean_path(own).with_columns(run=pl.lit(MEAN_OF_RUNS))
-            for _, own in plane.group_by("split", maintain_order=True)
-        ]
-        plane = pl.concat([*means, plane], how="diagonal_relaxed")
+        means = mean_path(plane).with_columns(run=pl.lit(MEAN_OF_RUNS))
+        plane = pl.concat([means, plane], how="diagonal_relaxed")
     return plane.select(PLANE)
 
 
