@@ -45,8 +45,9 @@ bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.ensemble
 	$(BIN)/python -m benchmarks.literature
 
-kills: $(READY)  ## kill a capture 200 times at random instants, and resume it
+kills: $(READY)  ## kill captures and workers at random instants, and go on
 	$(BIN)/python -m tests.kills
+	$(BIN)/python -m tests.cluster.kills
 
 beside: $(READY)  ## read a store for a minute while it is written
 	$(BIN)/python -m tests.beside

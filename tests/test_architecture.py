@@ -93,6 +93,7 @@ def test_nothing_imports_the_command_line(graph):
         ("jinja2", ("ibstore.analyze.report",)),
         ("itables", ("ibstore.analyze.report",)),
         ("vl_convert", ("ibstore.analyze.report",)),
+        ("distributed", ("ibstore.analyze.cluster",)),
         ("typer", ("ibstore.cli",)),
         ("rich", ("ibstore.cli",)),
     ],

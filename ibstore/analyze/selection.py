@@ -26,6 +26,8 @@ from ibstore.store.reader import Listed
 if TYPE_CHECKING:
     import polars as pl
 
+    from ibstore.analyze.cluster import Cluster
+
 Names = str | Sequence[str]
 Waists = str | Waist | Sequence[str | Waist]
 
@@ -50,6 +52,8 @@ class Selection:
         What may be used.
     emit
         Told of progress.
+    cluster
+        Workers that compute what is lacking; None: this process does.
     """
 
     parts: Parts
@@ -60,6 +64,7 @@ class Selection:
     channels: str
     budget: Budget
     emit: Emit
+    cluster: "Cluster | None" = None
 
     @classmethod
     def of(
@@ -74,6 +79,7 @@ class Selection:
         channels: str,
         budget: Budget,
         emit: Emit,
+        cluster: "Cluster | None" = None,
     ) -> Self:
         """Selection of waists, runs, layers and epochs of a store by their names; what is not named is all of it.
 
@@ -92,7 +98,7 @@ class Selection:
         found = listed_runs(store, runs, epochs)
         todo = tasks([each.run for each in found if each.run], chosen, named, epochs, channels)
         _refuse_damaged(todo, found)
-        return cls(parts, chosen, todo, named, epochs, channels, budget, emit)
+        return cls(parts, chosen, todo, named, epochs, channels, budget, emit, cluster)
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -116,16 +122,23 @@ class Selection:
         return plane.entropies(self.todo, named_estimators(estimators), self.parts, self.epochs, unit)
 
     def estimate(self, estimators: Sequence[str]) -> None:
-        """Compute and keep what is not kept yet of some estimators, by their one name each."""
+        """Compute and keep what is not kept yet of some estimators, by their one name each, here or on a cluster."""
+        if self.cluster is None:
+            self.compute(estimators)
+        else:
+            self.cluster.compute(self, estimators)
+        self._remember(estimators)
+        for kind in RESULTS:
+            pack_small(self.parts, kind)
+
+    def compute(self, estimators: Sequence[str]) -> None:
+        """Compute and keep it in this process."""
         counting = [name for name in estimators if not is_density(name)]
         compute(self._planned(counting), counting, self.parts, self.budget, self.emit)
         estimates.fill(self.todo, counting, self.parts, self.emit)
         looking = [name for name in estimators if is_density(name)]
         lack = densities.lacking(self.todo, looking, self.epochs, self.parts)
         densities.fill(lack, self.parts, self.budget, self.emit)
-        self._remember(estimators)
-        for kind in RESULTS:
-            pack_small(self.parts, kind)
 
     def unnoted(self) -> Self:
         """The same, but queries and pictures will not see its waists."""

@@ -21,6 +21,7 @@ from ibstore.store.places import open_storage
 
 if TYPE_CHECKING:
     import polars as pl
+    from distributed import Client
 
     from ibstore.analyze.sql.activations import Lazy
 
@@ -65,6 +66,7 @@ class Study:
         threads: int | None = None,
         keep_keys: str = "auto",
         device: str = "cpu",
+        client: "Client | None" = None,
         emit: Emit = ignore,
     ) -> Question:
         """What questions are about: ``study.ask("thesis-6.2", layers=["out"]).plane()``.
@@ -90,6 +92,9 @@ class Study:
         device
             Where layers are pooled, binned and packed: "cpu", or a device of torch ("cuda", "cuda:1"; "auto" is a CUDA
             device where there is one). The keys are the same.
+        client
+            Of a Dask cluster (``distributed.Client``) whose workers compute what is lacking; ``memory`` and ``threads``
+            are then what each of its units may use, by default the worker's own limit and one thread.
         emit
             Told of progress.
 
@@ -102,7 +107,12 @@ class Study:
         """
         budget = Budget.of(memory, threads, keep_keys, device)
         meant = self._known(waists, known)
-        return Question.of(self.store, self.parts, waists, runs, layers, epochs, meant, channels, budget, emit)
+        cluster = None
+        if client is not None:
+            from ibstore.analyze.cluster import Cluster
+
+            cluster = Cluster(client, memory, threads)
+        return Question.of(self.store, self.parts, waists, runs, layers, epochs, meant, channels, budget, emit, cluster)
 
     def analyze(
         self,
@@ -130,7 +140,8 @@ class Study:
         unit
             "bits" or "nats".
         **about
-            What else `ask` takes: runs, layers, epochs, channels, known, memory, threads, keep_keys, device, emit.
+            What else `ask` takes: runs, layers, epochs, channels, known, memory, threads, keep_keys, device, client and
+            emit.
 
         Returns
         -------

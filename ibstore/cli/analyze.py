@@ -1,7 +1,8 @@
 """`ibstore analyze`: the information plane of a store."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption
+from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption, bytes_of
 from ibstore.cli.output import Format, FormatOption, OutOption, QuietOption, write
 from ibstore.cli.progress import listening
 from ibstore.cli.selecting import Selected, selecting
+from ibstore.errors import UsageError
 from ibstore.events import Event
 
 if TYPE_CHECKING:
     import polars as pl
+    from distributed import Client
 
 NAME = "analyze"
 CONTEXT = ("run", "split", "channel", "estimator", "unit", "n", "h_y", "beta")
@@ -60,6 +63,13 @@ def command(
     device: Annotated[
         str, typer.Option("--device", help="Where to pool, bin and pack: cpu, cuda, cuda:1, … The keys are the same.")
     ] = "cpu",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            help="Spread the work over a Dask cluster: tcp://host:8786, its scheduler file, or local:N processes.",
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Tell what would be read, kept and counted, and do nothing.")
     ] = False,
@@ -87,7 +97,10 @@ def command(
     columns = (LONG, LONG_CONTEXT) if long else (BRIEF, CONTEXT)
     asked = {"estimators": estimator or "plugin", "known": known, **selected.about()}
     asked |= {"keep_keys": keep_keys, "device": device}
-    with listening(quiet) as emit:
+    if explain and scheduler is not None:
+        raise UsageError("--explain tells what this process would do, without a --scheduler; leave one of them out")
+    with listening(quiet) as emit, _cluster(scheduler, selected) as client:
+        asked["client"] = client
         if explain:
             plan = study.explain(names, emit=emit, **asked)
             write(plan, form, out, PLANNED, PLANNED_CONTEXT)
@@ -102,6 +115,18 @@ def command(
     brief, context = columns
     shown = [] if long else [name for name, of in ((BARS, "variance"), (OWN, "mean_kl")) if table[of].count()]
     write(table, form, out, (*brief, *chain.from_iterable(shown)), context)
+
+
+@contextmanager
+def _cluster(scheduler: str | None, selected: Selected) -> "Iterator[Client | None]":
+    """A client of the cluster that is asked for, if one is."""
+    if scheduler is None:
+        yield None
+        return
+    from ibstore.analyze.cluster import connected
+
+    with connected(scheduler, bytes_of(selected.memory)) as client:
+        yield client
 
 
 def _write_growing(

@@ -1,0 +1,79 @@
+"""A client of the cluster that a text speaks of: one that runs, or workers on this machine."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ibstore.errors import IbstoreError, UsageError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+LOCAL: Final = re.compile(r"local:([1-9]\d*)")
+ADDRESS: Final = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx)://.+")
+DEATHS: Final = 10
+"""Workers of this machine that may die with a unit before it is held to be what kills them."""
+
+SECONDS: Final = 30
+"""How long a scheduler is waited for."""
+
+
+@contextmanager
+def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
+    """A client of a cluster, closed after the context; workers of this machine end with it.
+
+    Parameters
+    ----------
+    text
+        A scheduler's address (``tcp://host:8786``), the path of a scheduler file (``….json``), or ``local:4``: four
+        processes of this machine.
+    memory
+        Bytes that each worker of this machine may take; by default its share of what there is.
+
+    Raises
+    ------
+    UsageError
+        When the text is none of these, or distributed is not installed.
+    IbstoreError
+        When no scheduler answers.
+    """
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise UsageError("--scheduler needs distributed; pip install 'ibstore[cluster]'") from None
+    local = LOCAL.fullmatch(text)
+    if local:
+        limit = "auto" if memory is None else memory
+        with (
+            dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),
+            LocalCluster(
+                n_workers=int(local[1]),
+                threads_per_worker=1,
+                memory_limit=limit,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.ERROR,
+            ) as own,
+            Client(own) as client,
+        ):
+            yield client
+        return
+    if not (ADDRESS.fullmatch(text) or text.endswith(".json")):
+        raise UsageError(
+            f"{text!r} is no scheduler; give its address (tcp://host:8786), its file (….json), or local:N for N "
+            "processes on this machine"
+        )
+    if text.endswith(".json") and not Path(text).is_file():
+        raise UsageError(f"there is no scheduler file {text}; give the one that `dask scheduler` wrote")
+    where = {"scheduler_file": text} if text.endswith(".json") else {"address": text}
+    try:
+        client = Client(**where, timeout=SECONDS)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise IbstoreError(
+            f"no scheduler answers at {text} ({error}); start one, or give another --scheduler"
+        ) from error
+    with client:
+        yield client

@@ -1,0 +1,123 @@
+"""`python -m tests.cluster.kills`: workers killed at random moments, and a scheduler once; the table stays the same.
+
+Two workers analyze a store again and again; in each round one of them gets SIGKILL at a random moment. At last the
+scheduler itself is killed, and started anew at its address, with other workers.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from distributed import Client, LocalCluster
+
+from ibstore import Study
+from ibstore.analyze.cluster import connected
+from ibstore.events import Event, ignore
+from tests.analyze.stores import make_store
+
+ROUNDS = 20
+WAISTS = ("medians: *=identity | quantile(bins=2)", "over: *=identity | quantile(bins=4, per=run)")
+
+
+def make(folder: Path) -> Path:
+    """Twenty-four units, of some tenths of a second each."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((20_000, 2), np.float32), np.arange(20_000) % 10
+    layers = {name: rng.random((8, 20_000, 16), np.float32) for name in ("first", "second", "third")}
+    return make_store(folder / "lab.zarr", x, y, layers=layers)
+
+
+def finished(client: Client) -> Counter[str]:
+    """How often each unit was done, as the scheduler heard of it."""
+    log = client.run_on_scheduler(
+        lambda dask_scheduler: [(str(key), end) for key, _, end, *_ in dask_scheduler.transition_log]
+    )
+    return Counter(key for key, end in log if key.startswith("ibstore-") and end == "memory")
+
+
+def kill_one(client: Client, seconds: float) -> None:
+    """Kill one of the workers after a while."""
+    time.sleep(seconds)
+    pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if isinstance(pid, int)]
+    os.kill(random.choice(pids), signal.SIGKILL)
+
+
+def rounds(store: Path, folder: Path, expected: pl.DataFrame, longest: float) -> None:
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+    with LocalCluster(n_workers=2, **options) as cluster, Client(cluster) as client:
+        for number in range(ROUNDS):
+            before = finished(client)
+            seconds = random.uniform(0, longest)
+            killer = threading.Thread(target=kill_one, args=(client, seconds))
+            killer.start()
+            table = Study(store, folder / f"results{number}").analyze(WAISTS, client=client)
+            killer.join()
+            most = max((finished(client) - before).values())
+            assert table.equals(expected), f"round {number}: another table"
+            assert most <= 2, f"round {number}: a unit was done {most} times"
+            told = f"round {number}: killed after {seconds:.2f} s"
+            sys.stdout.write(f"{told}, the same table, no unit done more than {most} times\n")
+
+
+@contextlib.contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, "-m", *arguments], stdout=quiet, stderr=quiet) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def restarted(store: Path, folder: Path, expected: pl.DataFrame) -> None:
+    """The scheduler dies in the middle, and comes again with other workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = ("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
+    worker = ("distributed.cli.dask_worker", address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard")
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        dying = first.enter_context(started(*scheduler))
+        first.enter_context(started(*worker))
+        with connected(address) as client:
+            client.wait_for_workers(1)
+
+            def kill(event: Event, done: list[int] = []) -> None:  # noqa: B006
+                done.append(event.done)
+                if len(done) == 4:
+                    dying.kill()
+                    dying.wait()
+                    second.enter_context(started(*scheduler))
+                    second.enter_context(started(*worker))
+
+            table = Study(store, folder / "restarted").analyze(WAISTS, client=client, emit=kill)
+    assert table.equals(expected), "after the scheduler's end: another table"
+    sys.stdout.write("the scheduler was killed and came again: the same table\n")
+
+
+def timed(work: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, float]:
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        store = make(folder)
+        expected, seconds = timed(lambda: Study(store, folder / "alone").analyze(WAISTS, emit=ignore))
+        rounds(store, folder, expected, seconds)
+        restarted(store, folder, expected)
