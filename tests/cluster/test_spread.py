@@ -101,6 +101,16 @@ def test_a_killed_worker_costs_the_work_in_flight(client: Client, store: Path, t
     assert table.equals(Study(store, tmp_path / "alone").analyze(WAISTS))
 
 
+def test_results_that_nobody_else_sees_are_missed(client: Client, store: Path, tmp_path: Path) -> None:
+    """As where a folder is not shared: each machine has its own of that name."""
+    elsewhere = patch("ibstore.analyze.cluster.spread._place", lambda place: place.replace("results", "elsewhere"))
+    with (
+        elsewhere,
+        pytest.raises(IbstoreError, match=r"have done their work, and nothing of it is in .*results: name a"),
+    ):
+        Study(store, tmp_path / "results").analyze(WAISTS[0], client=client)
+
+
 def test_places_that_no_worker_finds_are_refused(client: Client, tmp_path: Path) -> None:
     make_store(tmp_path / "lab.zarr", np.arange(9.0)[:, None], np.arange(9) % 2, layers={"one": np.ones((1, 9, 2))})
     with pytest.raises(UsageError, match="memory://results is in the memory of one process, where no worker finds it"):

@@ -59,15 +59,14 @@ class Cluster:
         done, total = 0, len(todo)
         while todo:
             self._tell_of_nobody(selection)
+            before = done
             for unit in _handed_out(todo, self.client):
                 selection.emit(Event("analyze", done, total, unit.title))
                 done += 1
+            lost = len(todo) - (done - before)
             todo = self._units(selection, estimators)
-            if todo and not self._answers():
-                raise IbstoreError(
-                    "the scheduler is gone, and none answered again; what was computed is kept: ask again when there "
-                    "is one"
-                )
+            if todo:
+                self._check(selection, lost)
         if total:
             selection.emit(Event("analyze", total, total))
 
@@ -75,6 +74,19 @@ class Cluster:
         """Say why nothing happens where that is so."""
         if not self.client.scheduler_info(n_workers=-1)["workers"]:
             selection.emit(Event("notice", detail="the cluster has no workers; they are waited for"))
+
+    def _check(self, selection: "Selection", lost: int) -> None:
+        """Return when what is lacking can be handed out again."""
+        if not lost:
+            where = selection.parts.storage.location
+            raise IbstoreError(
+                f"the workers have done their work, and nothing of it is in {where}: name a folder that they and this "
+                "process share, or a bucket, with --results"
+            )
+        if not self._answers():
+            raise IbstoreError(
+                "the scheduler is gone, and none answered again; what was computed is kept: ask again when there is one"
+            )
 
     def _answers(self) -> bool:
         """Whether there is a scheduler, after a while where it was lost: the client looks for it at its address."""
