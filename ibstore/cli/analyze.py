@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ibstore.cli.arguments import BetaOption, EstimatorOption, UnitOption, bytes_of
+from ibstore.cli.arguments import BetaOption, EstimatorOption, SchedulerOption, UnitOption, bytes_of
 from ibstore.cli.output import Format, FormatOption, OutOption, QuietOption, write
 from ibstore.cli.progress import listening
 from ibstore.cli.selecting import Selected, selecting
@@ -63,13 +63,7 @@ def command(
     device: Annotated[
         str, typer.Option("--device", help="Where to pool, bin and pack: cpu, cuda, cuda:1, … The keys are the same.")
     ] = "cpu",
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            "--scheduler",
-            help="Spread the work over a Dask cluster: tcp://host:8786, its scheduler file, or local:N processes.",
-        ),
-    ] = None,
+    scheduler: SchedulerOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Tell what would be read, kept and counted, and do nothing.")
     ] = False,

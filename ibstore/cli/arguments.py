@@ -45,6 +45,13 @@ MemoryOption = Annotated[
     typer.Option("--memory", help="Memory to keep to, such as 2GiB; by default half of what is free, 8GiB at most."),
 ]
 WorkersOption = Annotated[int | None, typer.Option("--threads", help="Threads; by default one a core.")]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Spread the work over a Dask cluster: tcp://host:8786, its scheduler file, or local:N processes.",
+    ),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 
 

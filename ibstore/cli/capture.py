@@ -7,7 +7,7 @@ import typer
 
 from ibstore.cli import capturing
 from ibstore.cli.allocator import keep_freed_memory
-from ibstore.cli.arguments import check_lasting
+from ibstore.cli.arguments import SchedulerOption, check_lasting
 from ibstore.cli.capturing import Many, Stop
 from ibstore.cli.groups import grouped
 from ibstore.cli.output import QuietOption
@@ -62,6 +62,7 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on after the last committed epoch, bit for bit.")
     ] = False,
+    scheduler: SchedulerOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a recipe and record every layer.
@@ -84,10 +85,10 @@ def command(
         if from_checkpoints is not None:
             from ibstore.cli.checkpoints import record
 
-            if many.replicas is not None or many.sweeps or stop.waist is not None:
+            if many.replicas is not None or many.sweeps or stop.waist is not None or scheduler is not None:
                 raise UsageError(
-                    "--replicas, --sweep, --hidden-layers and --stop-information are about a training; leave them out "
-                    "with --from-checkpoints"
+                    "--replicas, --sweep, --hidden-layers, --stop-information and --scheduler are about a training; "
+                    "leave them out with --from-checkpoints"
                 )
             names = [record(store, recipe, run, from_checkpoints, model, training, recording, emit=emit, **how)]
         else:
@@ -95,7 +96,12 @@ def command(
                 raise UsageError("--model names the network of checkpoints; give --from-checkpoints GLOB with it")
             if recipe is None:
                 raise UsageError("there is nothing to train; give a RECIPE, or --from-checkpoints GLOB with --model")
-            names = _train(store, recipe, run, training | recording, many, stop, emit, how)
+            if scheduler is not None and many.replicas is not None:
+                raise UsageError(
+                    "--replicas train at once in one process; over a --scheduler spread them one by one: "
+                    "--sweep seed=0:49"
+                )
+            names = _train(store, recipe, run, training | recording, many, stop, emit, how, scheduler)
     if not quiet:
         _tell(store, names)
 
@@ -109,6 +115,7 @@ def _train(
     stop: Stop,
     emit: "Emit",
     how: dict[str, Any],
+    scheduler: str | None,
 ) -> list[str]:
     """Train every combination that is asked for; return the runs' names."""
     from ibstore.capture.recipes import recipe as find_recipe
@@ -128,6 +135,15 @@ def _train(
             settings = replace(settings, threads=given["threads"])
         trainings.append((settings, named(recipe.name if run is None else run, combination), "seed" in combination))
     _check_all(recipe, [settings for settings, _, _ in trainings])
+
+    def own_name(settings: TrainSettings, head: str, many_seeds: bool) -> str:
+        return head if run is not None and not many_seeds else f"{head}-seed{settings.seed}"
+
+    if scheduler is not None:
+        from ibstore.cli.spreading import spread
+
+        runs = {own_name(settings, head, many_seeds): settings for settings, head, many_seeds in trainings}
+        return list(spread(scheduler, name, store, runs, stop, how, emit))
     names = []
     for settings, head, many_seeds in trainings:
         asked: dict[str, Any] = {"settings": settings, "stopping": stop.maker(), "emit": emit, **how}
@@ -137,8 +153,7 @@ def _train(
                 for each in train_replicas(recipe, store, many.replicas, same_init=many.same_init, run=head, **asked)
             ]
         else:
-            own = head if run is not None and not many_seeds else f"{head}-seed{settings.seed}"
-            names.append(train(recipe, store, run=own, **asked).run)
+            names.append(train(recipe, store, run=own_name(settings, head, many_seeds), **asked).run)
     return names
 
 

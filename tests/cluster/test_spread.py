@@ -103,7 +103,9 @@ def test_a_killed_worker_costs_the_work_in_flight(client: Client, store: Path, t
 
 def test_results_that_nobody_else_sees_are_missed(client: Client, store: Path, tmp_path: Path) -> None:
     """As where a folder is not shared: each machine has its own of that name."""
-    elsewhere = patch("ibstore.analyze.cluster.spread._place", lambda place: place.replace("results", "elsewhere"))
+    elsewhere = patch(
+        "ibstore.analyze.cluster.spread.shared_place", lambda place: place.replace("results", "elsewhere")
+    )
     with (
         elsewhere,
         pytest.raises(IbstoreError, match=r"have done their work, and nothing of it is in .*results: name a"),

@@ -1,6 +1,6 @@
 """An analysis spread over the workers of a Dask cluster: the same table, whatever their number."""
 
 from ibstore.analyze.cluster.connection import connected
-from ibstore.analyze.cluster.spread import Cluster
+from ibstore.analyze.cluster.spread import Cluster, handed_out, shared_place
 
-__all__ = ["Cluster", "connected"]
+__all__ = ["Cluster", "connected", "handed_out", "shared_place"]

@@ -57,7 +57,7 @@ def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
                 dashboard_address="127.0.0.1:0",
                 silence_logs=logging.ERROR,
             ) as own,
-            Client(own) as client,
+            Client(own, set_as_default=False) as client,
         ):
             yield client
         return
@@ -70,7 +70,7 @@ def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
         raise UsageError(f"there is no scheduler file {text}; give the one that `dask scheduler` wrote")
     where = {"scheduler_file": text} if text.endswith(".json") else {"address": text}
     try:
-        client = Client(**where, timeout=SECONDS)
+        client = Client(**where, timeout=SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise IbstoreError(
             f"no scheduler answers at {text} ({error}); start one, or give another --scheduler"

@@ -5,10 +5,10 @@ or to the scheduler costs the work in flight alone.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ibstore.analyze import densities, estimates
 from ibstore.analyze.cluster.unit import Unit, do
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from ibstore.analyze.selection import Selection
+
+Job = TypeVar("Job")
 
 PATIENCE: Final = 90
 SECONDS_BETWEEN_LOOKS: Final = 0.5
@@ -60,7 +62,7 @@ class Cluster:
         while todo:
             self._tell_of_nobody(selection)
             before = done
-            for unit in _handed_out(todo, self.client):
+            for unit in handed_out(do, {unit.key: unit for unit in todo}, self.client):
                 selection.emit(Event("analyze", done, total, unit.title))
                 done += 1
             lost = len(todo) - (done - before)
@@ -106,26 +108,33 @@ class Cluster:
         return [_unit(selection, estimators, own, budget) for own in groups.values()]
 
 
-def _handed_out(units: Sequence[Unit], client: "Client") -> Iterator[Unit]:
-    """Units as they are done; those that were lost with the scheduler are passed over."""
+def handed_out(work: Callable[[Job], Any], jobs: Mapping[str, Job], client: "Client") -> Iterator[Job]:
+    """Jobs, by names that are the same whoever asks again, as workers have done them.
+
+    Those that were lost with the scheduler are passed over.
+
+    Raises
+    ------
+    IbstoreError
+        When a job cannot be done, in the words of the worker, or kills worker after worker.
+    """
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker, as_completed
 
-    futures = {client.submit(do, unit, key=unit.key): unit for unit in units}
+    futures = {client.submit(work, job, key=name): job for name, job in jobs.items()}
     try:
-        for future in as_completed(futures):
-            unit = futures[future]
+        for future in as_completed(futures, loop=client.loop):
             try:
                 future.result()
             except CancelledError:
                 continue
             except KilledWorker as error:
                 raise IbstoreError(
-                    f"worker after worker died while it computed {unit.title}; give workers more memory, or see what "
-                    "ends them; what was computed is kept"
+                    f"worker after worker died at {future.key}; give workers more memory, or see what ends them; what "
+                    "is done is kept"
                 ) from error
-            yield unit
+            yield futures[future]
     finally:
         client.cancel(list(futures))
 
@@ -143,8 +152,8 @@ def _unit(selection: "Selection", estimators: Sequence[str], own: Sequence[Task]
     task = own[0]
     waists = {each.waist.name: {layer: str(recipe) for layer, recipe in each.waist.recipes} for each in own}
     return Unit(
-        store=_place(task.run.storage.location),
-        results=_place(selection.parts.storage.location),
+        store=shared_place(task.run.storage.location),
+        results=shared_place(selection.parts.storage.location),
         run=task.run.name,
         split=task.split.name,
         layer=task.layer.name,
@@ -157,8 +166,8 @@ def _unit(selection: "Selection", estimators: Sequence[str], own: Sequence[Task]
     )
 
 
-def _place(location: str) -> str:
-    """A place as every worker finds it."""
+def shared_place(location: str) -> str:
+    """A place as every worker finds it; raises `UsageError` for one process's memory."""
     if location.startswith("memory:"):
         raise UsageError(f"{location} is in the memory of one process, where no worker finds it; copy it elsewhere")
     return location if "://" in location else str(Path(location).resolve())
