@@ -196,7 +196,7 @@ class Selection:
     def _remember(self, estimators: Sequence[str]) -> None:
         """Note what was asked for, for queries."""
         for waist in self.waists:
-            self.parts.remember_waist(waist.name, {layer: str(recipe) for layer, recipe in waist.recipes})
+            self.parts.remember_waist(waist.name, waist.texts)
         for name in estimators:
             if name != "plugin":
                 self.parts.remember("estimators", name)

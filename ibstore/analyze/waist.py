@@ -40,6 +40,16 @@ class Waist:
         """Layers that the waist names, without ``x`` and ``*``."""
         return tuple(layer for layer, _ in self.recipes if layer not in {"x", "*"})
 
+    @property
+    def texts(self) -> dict[str, str]:
+        """Texts of its recipes by layer, of which `of` makes the waist again.
+
+        >>> waist = parse_waist("mine: x=maxpool(4, 4) | threshold(0.5); *=argmax | exact")
+        >>> waist.texts["*"], Waist.of(waist.name, waist.texts) == waist
+        ('argmax | exact', True)
+        """
+        return {layer: str(recipe) for layer, recipe in self.recipes}
+
     @classmethod
     def of(cls, name: str, texts: Mapping[str, str]) -> "Waist":
         """Waist from the texts of its recipes by layer."""

@@ -61,7 +61,7 @@ def asked(command: str, store: str, waists: "Iterable[Waist]", **options: Any) -
 
     words = ["ibstore", command, store]
     for waist in waists:
-        text = "; ".join(f"{layer}={recipe}" for layer, recipe in waist.recipes)
+        text = "; ".join(f"{layer}={recipe}" for layer, recipe in waist.texts.items())
         words += ["--waist", waist.name if waist.name in presets() else f"{waist.name}: {text}"]
     for name, value in options.items():
         if value is not None and value != USUAL.get(name):

@@ -49,8 +49,8 @@ def command(
     """
     if out.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"{out} is no page; end its name in .html")
-    names, known = selected.named(selected.study().analyzed(selected.run))
     study = selected.study()
+    names, known = selected.named(study.analyzed(selected.run))
     with listening(quiet) as emit:
         asked = study.ask(names, known=known, emit=emit, **selected.about())
         of_page = title or Path(selected.store).name or selected.store

@@ -97,7 +97,8 @@ def _make_room(store: str, runs: Sequence[str], *, force: bool, resume: bool) ->
     from ibstore.store.upkeep.remove import remove_runs
 
     create_store(store)
-    there = [run for run in runs if run in Store.open(store).run_names()]
+    names = Store.open(store).run_names()
+    there = [run for run in runs if run in names]
     if there and force:
         remove_runs(store, there)
     elif there and not resume:

@@ -33,5 +33,5 @@ def command(
     known = presets()
     for path in waists or []:
         known |= load_waists(path)
-    rows = [(name, layer, str(recipe)) for name, waist in known.items() for layer, recipe in waist.recipes]
+    rows = [(name, layer, recipe) for name, waist in known.items() for layer, recipe in waist.texts.items()]
     write(pl.DataFrame(rows, schema=["waist", "layer", "recipe"], orient="row"), form, out)

@@ -150,7 +150,7 @@ def _lacking(selection: "Selection", estimators: Sequence[str]) -> list[Task]:
 
 def _unit(selection: "Selection", estimators: Sequence[str], own: Sequence[Task], budget: Mapping[str, Any]) -> Unit:
     task = own[0]
-    waists = {each.waist.name: {layer: str(recipe) for layer, recipe in each.waist.recipes} for each in own}
+    waists = {each.waist.name: each.waist.texts for each in own}
     return Unit(
         store=shared_place(task.run.storage.location),
         results=shared_place(selection.parts.storage.location),

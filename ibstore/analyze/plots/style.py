@@ -52,7 +52,6 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES: Final = ("", "///", "...")
 """What tells bars apart, as `LINES` does lines."""
 
-MOST: Final = len(COLOURS) * len(LINES)
 LONGEST: Final = 28
 MOST_LETTERS: Final = 44
 """Letters of a name in a title or legend, and of one that needs more to be told from another one."""

@@ -1,7 +1,7 @@
 """The charts of a report, as Vega-Lite: each filters a named table by what the page's choosers say.
 
 A chart's signals are the page's state: ``waist``, ``estimator``, ``split``, ``run``, ``variant``, ``layers``,
-``epoch``, and ``hovered``, the layer that the pointer is on.
+``epoch``, ``mean`` (whether the run is the mean of all), and ``hovered``, the layer that the pointer is on.
 """
 
 import json
@@ -22,6 +22,7 @@ STATE: Final[dict[str, Any]] = {
     **dict.fromkeys(("waist", "estimator", "split", "run", "variant", "hovered"), ""),
     "layers": [],
     "epoch": 0,
+    "mean": False,
 }
 OF_PLANE: Final = (
     "datum.waist == waist && datum.estimator == estimator && datum.split == split && datum.run == run"
@@ -225,6 +226,5 @@ def _look(runs: int) -> Look:
 
 def _spec(chart: Any, description: str, height: int) -> Spec:
     state = [alt.param(name=name, value=value) for name, value in STATE.items()]
-    mean = alt.param(name="mean", value=False)
-    sized = chart.add_params(*state, mean).properties(width="container", height=height, description=description)
+    sized = chart.add_params(*state).properties(width="container", height=height, description=description)
     return dict(sized.to_dict())

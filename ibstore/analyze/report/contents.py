@@ -9,6 +9,7 @@ import polars as pl
 from ibstore.analyze.losses import dynamics
 from ibstore.analyze.measures.doctor import Opinion, opinions
 from ibstore.analyze.plane import MEAN
+from ibstore.analyze.plots.page import last_epochs
 from ibstore.analyze.plots.planes import mean_path
 from ibstore.analyze.recorded import epochs_table, layers_table, runs_table
 from ibstore.analyze.tasks import WHOLE
@@ -133,11 +134,12 @@ def contents(
     if diagnosed not in DIAGNOSED:
         raise UsageError(f"diagnosed is {diagnosed!r}; give one of {', '.join(DIAGNOSED)}")
     runs = list(question.runs.values())
+    epochs = epochs_table(runs)
     plane = question.plane(estimators, beta=beta, unit=unit)
     whole = {
-        "runs": _runs(runs),
+        "runs": _runs(runs, epochs),
         "plane": _with_means(plane.filter(pl.col("channel").is_in([WHOLE, MEAN]))),
-        "epochs": epochs_table(runs),
+        "epochs": epochs,
         "dynamics": dynamics(runs),
         "layers": layers_table(runs).with_columns(
             pl.col("shape").list.eval(pl.element().cast(pl.String)).list.join("×")
@@ -152,7 +154,7 @@ def contents(
         beta,
         {name: table for name, (table, _) in fitting.items()},
         {name: note for name, (_, note) in fitting.items() if note},
-        {waist.name: {layer: str(recipe) for layer, recipe in waist.recipes} for waist in question.waists},
+        {waist.name: waist.texts for waist in question.waists},
         _networks(runs),
         list(_diagnoses(question, estimators, diagnosed)),
         versions,
@@ -171,10 +173,9 @@ def _facts(runs: "Sequence[Run]", plane: pl.DataFrame) -> dict[str, str]:
     }
 
 
-def _runs(runs: "Sequence[Run]") -> pl.DataFrame:
+def _runs(runs: "Sequence[Run]", epochs: pl.DataFrame) -> pl.DataFrame:
     """Settings of each run, beside the scores of its last epoch."""
-    metrics = epochs_table(runs).drop("step")
-    last = metrics.filter(pl.col("epoch") == pl.col("epoch").max().over("run")).drop("epoch")
+    last = last_epochs(epochs).drop("step", "epoch")
     scores = last.pivot("split", index="run", values=["loss", "accuracy"], maintain_order=True, separator=" ")
     if last["split"].n_unique() == 1:  # polars does not say the split then
         scores = scores.rename({name: f"{name} {last['split'][0]}" for name in ("loss", "accuracy") if name in scores})
