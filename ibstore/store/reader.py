@@ -174,10 +174,12 @@ class Segment:
         work: "Callable[[int, int, NDArray[Any]], Result]",
         threads: int,
         positions: Sequence[int] | None = None,
+        within: range | None = None,
     ) -> "Iterator[Result]":
         """Results of ``work(number of the first epoch, first sample, values)``, in order.
 
-        Of all epochs, or of those at some positions in the segment, numbered from 0 in that order.
+        Of all epochs, or of those at some positions in the segment, numbered from 0 in that order; of all samples, or
+        of one of the layer's `CommittedArray.spans`.
         Values, (epoch, sample, …), are what `blocks` gives of one epoch, or of some successive ones where that is
         little; they are worked on in the thread that decoded them.
         """
@@ -185,7 +187,9 @@ class Segment:
         array = self._array(split, layer, f"epoch{'s' * (len(epochs) > 1)} {listed(list(epochs))}")
         numbers = {position: number for number, position in enumerate(positions or range(len(epochs)))}
         prefixes = [(position,) for position in numbers]
-        return array.map(lambda prefix, start, values: work(numbers[prefix[0]], start, values), prefixes, threads)
+        return array.map(
+            lambda prefix, start, values: work(numbers[prefix[0]], start, values), prefixes, threads, within
+        )
 
     def array(self, split: SplitInfo, layer: LayerInfo) -> CommittedArray:
         """The layer's array, (epoch, sample, …), for reading some of its chunks."""
