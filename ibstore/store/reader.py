@@ -246,7 +246,9 @@ class Run:
             raise UnknownNameError(f"run {self.name!r} has no layer {name!r}; it has {layers}") from None
 
     def probe(self, split: SplitInfo) -> ProbeReader:
-        """Probe set behind one of the run's splits."""
+        """Probe set behind one of the run's splits; its record is read once."""
+        if split.data in self._probes:
+            return self._probes[split.data]
         key = f"data/{split.data}"
         attributes = _attributes(self.storage, key)
         if attributes is None:
@@ -255,7 +257,11 @@ class Run:
                 "restore it from a copy"
             )
         files = _load(lambda found: load_files(found["files"]), attributes, self.storage, key)
-        return ProbeReader(self.storage, key, files)
+        return self._probes.setdefault(split.data, ProbeReader(self.storage, key, files))
+
+    @cached_property
+    def _probes(self) -> dict[str, ProbeReader]:
+        return {}
 
     @property
     def raw_bytes(self) -> int:
