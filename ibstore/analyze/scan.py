@@ -32,6 +32,9 @@ Work = Callable[[int, int, Block], Any]
 Sink = Callable[[Recipe, int, int, Packed], None]
 """Told of keys: recipe, position of the epoch, first sample, (sample, byte)."""
 
+Memory = dict[View, list[Held]]
+"""Reduced values of a source's blocks."""
+
 Fit = Callable[[Recipe, Form, int, int], Finding]
 """What `narrow.fit` and `narrow.fit_levels` are."""
 
@@ -94,11 +97,13 @@ def scan(
     held: frozenset[View] = frozenset(),
     threads: int = 1,
     device: "Device | None" = None,
+    memory: Memory | None = None,
 ) -> None:
     """Give ``sink`` the keys of every epoch under each recipe.
 
     With each recipe come its edges, or the bytes that fitting them may take in each epoch. ``held`` are the reductions
-    whose values are kept between passes. What a ``device`` can compute is computed there.
+    whose values are kept between passes, ``memory`` has some that are there. What a ``device`` can compute is computed
+    there.
     """
     forms = {recipe: source.form(recipe) for recipe in recipes}
     running: _Running = {
@@ -106,7 +111,7 @@ def scan(
         for recipe, edges in recipes.items()
         for epoch in (range(len(source.names)) if is_fitted(recipe) and isinstance(edges, int) else [None])
     }
-    Passes(source, running, held, sink, device).run(threads)
+    Passes(source, running, held, sink, device, memory or {}).run(threads)
 
 
 def fit_together(source: Source, recipes: Iterable[Recipe], allowance: int, find: Fit = fit) -> dict[Recipe, Edges]:
@@ -141,52 +146,31 @@ _Running = Mapping[Key, Generator[Pass, Any, Any]]
 
 @dataclass
 class Passes:
-    """Coroutines that want to look at a source's blocks, and the passes that show them."""
+    """Coroutines that want to look at a source's blocks, and the passes that show them.
+
+    ``memory`` has reduced values of all blocks; those of the reductions that are ``held`` are added by the first pass.
+    """
 
     source: Source
     running: _Running
     held: frozenset[View] = frozenset()
     sink: Sink = lambda *_: None
     device: "Device | None" = None
+    memory: Memory = field(default_factory=dict)
     results: dict[Key, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._memory: dict[View, list[Held]] = {}
         self.wants = {key: next(each) for key, each in self.running.items()}
 
     def run(self, threads: int) -> None:
         """Pass over the values until every coroutine has ended."""
-        with ThreadPoolExecutor(threads) as pool:
-            while self.wants:
-                gathered: dict[Key, list[Any]] = {key: [] for key in self.wants}
-                remembered = {key: each for key, each in self.wants.items() if key[0].view in self._memory}
-                again = self.looking(remembered)
-                for view, lookers in again.by_view.items():
-                    for found in pool.map(partial(again.look, lookers), self._memory[view]):
-                        self._take(found, gathered)
-                if stored := {key: each for key, each in self.wants.items() if key not in remembered}:
-                    for found, kept in self.source.passes(self.looking(stored)):
-                        self._take(found, gathered)
-                        for view, held in kept.items():
-                            self._memory.setdefault(view, []).append(held)
-                self.advance({key: self._joined(key, found) for key, found in gathered.items()})
-                give_back()
+        while self.wants:
+            found = self._found(threads)
+            self.advance({key: each.join(found[key]) if each.join else None for key, each in self.wants.items()})
+            give_back()
 
-    def looking(self, wants: Mapping[Key, Pass]) -> Looking:
-        """What is done to each block in a pass."""
-        return Looking(wants, self.source.names, self.source.remedy, self.held, self.device)
-
-    def _take(self, found: Iterable[Found], gathered: dict[Key, list[Any]]) -> None:
-        """Pass keys on at once, gather what else was found."""
-        for each in found:
-            if self.wants[each.key].join:
-                gathered[each.key].append(each.finding)
-            else:
-                self.sink(each.key[0], each.epoch, each.start, each.finding)
-
-    def _joined(self, key: Key, found: list[Any]) -> Any:
-        join = self.wants[key].join
-        return join(found) if join else None
+    def _found(self, threads: int) -> dict[Key, list[Any]]:
+        return one_pass(self.source, self.wants, self.memory, self.held, self.sink, self.device, threads)
 
     def advance(self, found: Mapping[Key, Any]) -> None:
         """Give each coroutine what was found in the pass; those that have ended leave."""
@@ -196,6 +180,40 @@ class Passes:
             except StopIteration as ended:
                 self.results[key] = ended.value
                 del self.wants[key]
+
+
+def one_pass(
+    source: Source,
+    wants: Mapping[Key, Pass],
+    memory: Memory,
+    held: frozenset[View] = frozenset(),
+    sink: Sink = lambda *_: None,
+    device: "Device | None" = None,
+    threads: int = 1,
+) -> dict[Key, list[Any]]:
+    """What is found of each block by those who want to look, in memory or as it is stored; keys go to the sink."""
+    gathered: dict[Key, list[Any]] = {key: [] for key in wants}
+    remembered = {key: each for key, each in wants.items() if key[0].view in memory}
+    stored = {key: each for key, each in wants.items() if key not in remembered}
+
+    def take(found: Iterable[Found]) -> None:
+        for each in found:
+            if wants[each.key].join:
+                gathered[each.key].append(each.finding)
+            else:
+                sink(each.key[0], each.epoch, each.start, each.finding)
+
+    again = Looking(remembered, source.names, source.remedy)
+    with ThreadPoolExecutor(threads) as pool:
+        for view, lookers in again.by_view.items():
+            for found in pool.map(partial(again.look, lookers), memory[view]):
+                take(found)
+    if stored:
+        for found, kept in source.passes(Looking(stored, source.names, source.remedy, held, device)):
+            take(found)
+            for view, own in kept.items():
+                memory.setdefault(view, []).append(own)
+    return gathered
 
 
 def give_back() -> None:

@@ -214,6 +214,7 @@ class Run:
     key: str
     manifest: Manifest
     damaged: Callable[[DamagedError], None] | None = field(default=None, repr=False, compare=False)
+    _probes: dict[str, ProbeReader] = field(default_factory=dict, repr=False, compare=False, init=False)
 
     @property
     def name(self) -> str:
@@ -258,10 +259,6 @@ class Run:
             )
         files = _load(lambda found: load_files(found["files"]), attributes, self.storage, key)
         return self._probes.setdefault(split.data, ProbeReader(self.storage, key, files))
-
-    @cached_property
-    def _probes(self) -> dict[str, ProbeReader]:
-        return {}
 
     @property
     def raw_bytes(self) -> int:

@@ -15,11 +15,12 @@ from ibstore.analyze import estimates
 from ibstore.analyze.cluster.unit import Unit, opened
 from ibstore.analyze.engine import keep_inputs
 from ibstore.analyze.estimate.entropy import CountsOfCounts
-from ibstore.analyze.fit import Join
-from ibstore.analyze.looking import Key, Looking
+from ibstore.analyze.fit import Join, Pass
+from ibstore.analyze.grammar import View
+from ibstore.analyze.looking import Key
 from ibstore.analyze.narrow import Edges, is_fitted
 from ibstore.analyze.parts import Parts, content_key
-from ibstore.analyze.scan import give_back, scan
+from ibstore.analyze.scan import Memory, give_back, one_pass, scan
 from ibstore.analyze.sources import layer_source
 from ibstore.analyze.tasks import Task
 from ibstore.errors import StoreError
@@ -36,15 +37,16 @@ Marginals = Mapping[str, CountsOfCounts]
 
 @dataclass(frozen=True)
 class Block:
-    """Samples ``start`` … ``stop`` − 1 of a layer in a segment of one epoch.
-
-    ``number`` is the segment's place among those that are passed over together.
-    """
+    """Samples ``start`` … ``stop`` − 1 of a layer in a segment of one epoch."""
 
     segment: str
-    number: int
     start: int
     stop: int
+
+    @property
+    def name(self) -> str:
+        """For keys of work."""
+        return f"{self.segment.rpartition('/')[2]}.{self.start}"
 
     @property
     def samples(self) -> range:
@@ -91,23 +93,37 @@ def name_inputs(unit: Unit) -> dict[str, CountsOfCounts]:
     return keep_inputs(selection.todo, selection.parts, selection.budget)
 
 
-def look(divided: Divided, block: Block, looking: Looking) -> dict[Key, list[Any]]:
-    """What is found of a block of samples, by whoever wanted it."""
+@dataclass(frozen=True)
+class Seen:
+    """What was found of a block by whoever wanted to look, and its reduced values that are held for another time."""
+
+    found: Mapping[Key, list[Any]]
+    memory: Memory
+
+
+def look(
+    divided: Divided, block: Block, wants: Mapping[Key, Pass], held: frozenset[View], memory: Memory | None
+) -> Seen:
+    """Show a block of samples to whoever wants to look."""
     selection = opened(divided.unit)
     task = selection.todo[0]
     (segment,) = [each for each in task.run.segments if each.key == block.segment]
     source = layer_source(task, [segment], selection.budget.threads, within=block.samples)
-    found: dict[Key, list[Any]] = {}
-    for each, _ in source.passes(lambda _, start, values: looking(block.number, start, values)):
-        for one in each:
-            found.setdefault(one.key, []).append(one.finding)
+    known = dict(memory or {})
+    found = one_pass(source, wants, known, held, threads=selection.budget.threads)
     give_back()
-    return found
+    return Seen(found, known)
 
 
-def piece(found: Mapping[Key, list[Any]], key: Key, number: int | None) -> list[Any]:
+def memory(seen: Seen) -> Memory:
+    """Reduced values that are held for another time."""
+    return seen.memory
+
+
+def piece(seen: Seen, key: Key, number: int | None) -> list[Any]:
     """What was found of a block for a key, or a part of it."""
-    return found[key] if number is None else [each[number] for each in found[key]]
+    found = seen.found[key]
+    return found if number is None else [each[number] for each in found]
 
 
 def joined(join: Join, *found: Sequence[Any]) -> Any:
@@ -115,7 +131,7 @@ def joined(join: Join, *found: Sequence[Any]) -> Any:
     return join([each for own in found for each in own])
 
 
-def count(divided: Divided, block: Block, marginals: Marginals) -> None:
+def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory | None) -> None:
     """Keep the counts of a block's keys, unless they are kept."""
     selection = opened(divided.unit)
     tasks = {task.recipe: task for task in divided.tasks(selection, block.segment)}
@@ -135,6 +151,7 @@ def count(divided: Divided, block: Block, marginals: Marginals) -> None:
             lambda recipe, epoch, start, keys: counter.take(names[recipe], epochs[epoch], start - block.start, keys),
             threads=budget.threads,
             device=budget.find_device(),
+            memory=memory,
         )
         for recipe, own in tasks.items():
             contents = counter.partial(names[recipe], divided.parts)

@@ -5,7 +5,7 @@ learns no more than brackets and edges. Then the keys of each block are counted,
 Edges and counts are kept as soon as they are there, so that whatever ends costs no more than what is in flight.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -17,12 +17,15 @@ from ibstore.analyze.cluster.blocks import (
     joined,
     keep_edges,
     look,
+    memory,
     name_inputs,
     piece,
 )
 from ibstore.analyze.cluster.sums import add_up, finish
 from ibstore.analyze.cluster.unit import Unit
-from ibstore.analyze.looking import Key, Looking
+from ibstore.analyze.fit import Pass
+from ibstore.analyze.grammar import View
+from ibstore.analyze.looking import Key
 from ibstore.analyze.narrow import fit, is_fitted
 from ibstore.analyze.parts import content_key
 from ibstore.analyze.plan import Budget, bytes_to_fit, kept_bytes
@@ -37,11 +40,14 @@ if TYPE_CHECKING:
     from ibstore.analyze.parts import Parts
     from ibstore.store import Segment
 
-BLOCK_BYTES: Final = 256 << 20
-"""Raw bytes of a block; a layer of no more is one piece of work."""
+BLOCK_BYTES: Final = 1 << 30
+"""Raw bytes of a block. A layer of less than two is one piece of work: in one process it may be held between passes."""
 
 MOST_BLOCKS: Final = 1024
-"""Of an epoch's layer: of one that is larger than 256 GiB blocks are larger, since each task costs the scheduler."""
+"""Of an epoch's layer: of one that is larger than 1 TiB blocks are larger, since each task costs the scheduler."""
+
+NARROW: Final = 8
+"""Reduced values that are so many times smaller than stored ones are held by the workers from pass to pass."""
 
 MOST_ROWS: Final = 1 << 27
 """Rows whose counts are added up at one time: of more samples the keys are cut into parts by their hash."""
@@ -51,7 +57,8 @@ def is_large(task: Task) -> bool:
     """Whether a task's layer is read in blocks: an epoch of it is large, and each is a segment of its own."""
     source = layer_source(task, _passed_over(task), 1)
     several = len(task.segment.files(task.split, task.layer)) > 2  # noqa: PLR2004  (a shard, and what describes it)
-    return several and len(source.names) == len(_passed_over(task)) and source.bytes > BLOCK_BYTES * len(source.names)
+    each_alone = len(source.names) == len(_passed_over(task))
+    return several and each_alone and source.bytes >= 2 * BLOCK_BYTES * len(source.names)
 
 
 def _passed_over(task: Task) -> "Sequence[Segment]":
@@ -75,20 +82,21 @@ def _blocks(tasks: Sequence[Task], budget: Budget) -> Iterator[Block]:
     recipes = {task.recipe for task in tasks if is_fitted(task.recipe)}
     found = sum(bytes_to_fit(recipe, source.form(recipe)) for recipe in recipes)
     blocks = max(1, min(MOST_BLOCKS, source.bytes // BLOCK_BYTES), found // budget.counting)
-    for number, segment in enumerate(_passed_over(task)):
+    for segment in _passed_over(task):
         for span in segment.array(task.split, task.layer).spans(1, -(-source.samples // blocks)):
-            yield Block(segment.key, number, span.start, span.stop)
+            yield Block(segment.key, span.start, span.stop)
 
 
 def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts", budget: Budget) -> "Script":
     """How a layer in blocks is done."""
     inputs = {"x": sorted({task.x_key for task in tasks}), "kept": work.unit.results}
     marginals = client.submit(name_inputs, work.unit, key=f"ibstore-inputs-{content_key(inputs)}")
-    yield from _fitted(client, work, tasks, parts, budget)
+    held = yield from _fitted(client, work, tasks, parts, budget)
     counts = [
-        client.submit(count, work, block, marginals, key=f"{work.key}-count{block.number}-{block.start}")
+        client.submit(count, work, block, marginals, held.get(block), key=f"{work.key}-count-{block.name}")
         for block in work.blocks
     ]
+    del held
     sums = [
         client.submit(add_up, work, part, marginals, *counts, key=f"{work.key}-sum{part}") for part in range(work.parts)
     ]
@@ -98,52 +106,69 @@ def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts
     return bool(done)
 
 
-def _fitted(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts", budget: Budget) -> "Script":
-    """Edges of the tasks, in passes over all blocks, are kept."""
+def _fitted(
+    client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts", budget: Budget
+) -> "Generator[Future[Any], Any, dict[Block, Future[Any]]]":
+    """Edges of the tasks, in passes over all blocks, are kept; what the workers hold of the blocks from now on."""
     fitted = {task.recipe: task for task in tasks if is_fitted(task.recipe)}
     there = parts.existing(TABLE, {task.edges_key for task in fitted.values()})
     lacking = {recipe: task for recipe, task in fitted.items() if task.edges_key not in there}
     if not lacking:
-        return True
+        return {}
     source, blocks = layer_source(tasks[0], _passed_over(tasks[0]), 1), list(_blocks(tasks, budget))
+    forms = {recipe: source.form(recipe) for recipe in lacking}
     epochs, allowance = len(source.names), budget.counting // len(lacking)
-    findings = {recipe: fit(recipe, source.form(recipe), epochs, allowance, at_once=True) for recipe in lacking}
+    findings = {recipe: fit(recipe, form, epochs, allowance, at_once=True) for recipe, form in forms.items()}
     passes = Passes(source, {(recipe, None): finding for recipe, finding in findings.items()})
+    views = frozenset(recipe.view for recipe, form in forms.items() if form.bytes * epochs * NARROW <= source.bytes)
+    held: dict[Block, Future[Any]] = {}
     while passes.wants:
-        passes.advance((yield from _looked(client, work, blocks, passes.looking(passes.wants))))
+        looks = _looks(client, work, blocks, passes.wants, views, held)
+        held = (
+            {block: client.submit(memory, own, key=f"{own.key}-memory") for block, own in looks.items()}
+            if views
+            else {}
+        )
+        passes.advance((yield from _joined(client, passes.wants, list(looks.values()))))
     for (recipe, _), edges in passes.results.items():
         keep_edges(lacking[recipe], edges, parts)
-    return True
+    return held
 
 
-def _looked(
-    client: "Client", work: Divided, blocks: Sequence[Block], looking: Looking
-) -> "Generator[Future[Any], Any, dict[Key, Any]]":
-    """What a pass over all blocks finds, by key: each part of it is joined by itself, by whatever worker."""
+def _looks(
+    client: "Client",
+    work: Divided,
+    blocks: Sequence[Block],
+    wants: Mapping[Key, Pass],
+    views: frozenset[View],
+    held: "Mapping[Block, Future[Any]]",
+) -> "dict[Block, Future[Any]]":
+    """What a pass finds of each block."""
     name = f"{work.key}-{uuid4().hex[:8]}"  # what is found hangs on the budget: it is for nobody else
-    wanted = client.submit(_same, looking, key=f"{name}-looking")
-    found = [
-        client.submit(look, work, block, wanted, key=f"{name}-look{block.number}-{block.start}") for block in blocks
-    ]
-    joins = []
-    for at, (key, want) in enumerate(looking.wants.items()):
-        for number, part in enumerate(want.parts or [want]):
-            place, among = f"{at}.{number}", number if want.parts else None
-            pieces = [
-                client.submit(piece, own, key, among, key=f"{name}-piece{place}-{own_number}")
-                for own_number, own in enumerate(found)
-            ]
-            joins.append(client.submit(joined, part.join, *pieces, key=f"{name}-joined{place}"))
-    del found, pieces
-    results = iter((yield client.submit(_listed, *joins, key=f"{name}-all")))
+    wanted = client.submit(_same, dict(wants), key=f"{name}-wants")
     return {
-        key: [next(results) for _ in want.parts] if want.parts else next(results) for key, want in looking.wants.items()
+        block: client.submit(look, work, block, wanted, views, held.get(block), key=f"{name}-look-{block.name}")
+        for block in blocks
     }
 
 
-def _same(looking: Looking) -> Looking:
+def _joined(
+    client: "Client", wants: Mapping[Key, Pass], looks: "Sequence[Future[Any]]"
+) -> "Generator[Future[Any], Any, dict[Key, Any]]":
+    """What was found of all blocks, by key: each part of it is joined by itself, by whatever worker."""
+    joins = []
+    for at, (key, want) in enumerate(wants.items()):
+        for number, part in enumerate(want.parts or [want]):
+            among = number if want.parts else None
+            pieces = [client.submit(piece, own, key, among, key=f"{own.key}-piece{at}.{number}") for own in looks]
+            joins.append(client.submit(joined, part.join, *pieces, key=f"{looks[0].key}-joined{at}.{number}"))
+    results = iter((yield client.submit(_listed, *joins, key=f"{looks[0].key}-joined")))
+    return {key: [next(results) for _ in want.parts] if want.parts else next(results) for key, want in wants.items()}
+
+
+def _same(wants: Mapping[Key, Pass]) -> Mapping[Key, Pass]:
     """What is wanted, as a result that workers hand on to each other."""
-    return looking
+    return wants
 
 
 def _listed(*found: Any) -> list[Any]:
