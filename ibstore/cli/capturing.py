@@ -45,7 +45,9 @@ def training(
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", help="torch's threads; by default one for tiny networks, all for others and --replicas."
+            "--threads",
+            help="torch's threads; by default one for tiny networks and with --scheduler, all for others and "
+            "--replicas.",
         ),
     ] = None,
 ) -> dict[str, Any]:
@@ -125,7 +127,7 @@ def many(
     ] = None,
     at_once: Annotated[
         int | None,
-        typer.Option("--at-once", metavar="N", help="Train N of --replicas at a time; by default all."),
+        typer.Option("--at-once", help="So many of --replicas at a time; by default all, with --scheduler their root."),
     ] = None,
     same_init: Annotated[
         bool, typer.Option("--same-init", help="With --replicas: all begin with the same weights.")

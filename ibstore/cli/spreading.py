@@ -33,7 +33,9 @@ class Training:
     run
         Name of the run; of replicas, how their names begin.
     many
-        How many replicas there are; other than those of `group` are trained by others, unless it is None.
+        How many replicas there are, and how many are trained at once.
+    group
+        Which group of replicas this is, from 0, while others are trained elsewhere; None: all.
     """
 
     recipe: "str | Recipe"
@@ -67,8 +69,8 @@ class Training:
         replicas = self.many.replicas
         if replicas is None:
             return [self]
-        many = replace(self.many, at_once=self.many.at_once or max(1, isqrt(replicas)))
-        found = shared_out(self.settings.seed, replicas, many.at_once)
+        at_once = isqrt(max(1, replicas)) if self.many.at_once is None else self.many.at_once
+        many, found = replace(self.many, at_once=at_once), shared_out(self.settings.seed, replicas, at_once)
         return [replace(self, many=many, group=number) for number in range(len(found))]
 
     @property
@@ -117,16 +119,19 @@ def spread(
     """
     from ibstore.analyze.cluster import connected, handed_out, shared_place
     from ibstore.devices import gpus_of
+    from ibstore.store.upkeep.remove import remove_runs
 
-    place, found = shared_place(trainings[0].store), _found_anywhere(recipe)
-    jobs = {
-        job.key: job
-        for each in trainings
-        for job in replace(each, recipe=found, store=place, settings=_anywhere(each.settings)).groups
-    }
-    names = [name for job in jobs.values() for name in job.names]
-    _make_room(place, names, force=force, resume=resume)
+    jobs = {job.key: job for each in trainings for job in _anywhere(each, recipe).groups}
+    names, place = [name for job in jobs.values() for name in job.names], shared_place(trainings[0].store)
+    there = _already(place, names)
+    if there and not (force or resume):
+        raise RunExistsError(
+            f"run {there[0]!r} is in {place} already; go on with --resume, remove it with --force, or name another "
+            "--run"
+        )
     with connected(scheduler, gpus=gpus_of(trainings[0].settings.device)) as client:
+        if force:
+            remove_runs(place, there)
         done = 0
         for training in handed_out(do, jobs, client):
             emit(Event("train", done, len(jobs), _told(training)))
@@ -146,30 +151,25 @@ def _told(training: Training) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
 
 
-def _found_anywhere(recipe: str) -> str:
-    """A recipe's name; one of a file with the file's whole path."""
+def _anywhere(training: Training, recipe: str) -> Training:
+    """A training that means the same on every worker: it says whole paths, and how many threads."""
+    from ibstore.analyze.cluster import shared_place
+
     file, _, name = recipe.rpartition(":")
-    return f"{Path(file).resolve()}:{name}" if file.endswith(".py") else recipe
-
-
-def _anywhere(settings: "TrainSettings") -> "TrainSettings":
-    """Settings that mean the same on every worker: the whole path of the data's folder, and how many threads."""
+    settings = training.settings
     data = None if settings.data_dir is None else Path(settings.data_dir).resolve()
-    return replace(settings, data_dir=data, threads=settings.threads or 1)
+    return replace(
+        training,
+        recipe=f"{Path(file).resolve()}:{name}" if file.endswith(".py") else recipe,
+        store=shared_place(training.store),
+        settings=replace(settings, data_dir=data, threads=settings.threads or 1),
+    )
 
 
-def _make_room(store: str, runs: Sequence[str], *, force: bool, resume: bool) -> None:
-    """See to runs of these names that are there: workers go on with whatever they find."""
+def _already(store: str, runs: Sequence[str]) -> list[str]:
+    """Those of the runs that are in a store, which is made where there is none: workers go on with what they find."""
     from ibstore.store import Store, create_store
-    from ibstore.store.upkeep.remove import remove_runs
 
     create_store(store)
     names = Store.open(store).run_names()
-    there = [run for run in runs if run in names]
-    if there and force:
-        remove_runs(store, there)
-    elif there and not resume:
-        raise RunExistsError(
-            f"run {there[0]!r} is in {store} already; go on with --resume, remove it with --force, or name another "
-            "--run"
-        )
+    return [run for run in runs if run in names]

@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -38,8 +39,8 @@ def values(store: Path) -> dict[str, list[list[float]]]:
     }
 
 
-def test_a_sweep_is_spread_and_the_same(ibstore: Command, tmp_path: Path) -> None:
-    spread = ibstore(*SWEEP, "--store", tmp_path / "spread.zarr", "--scheduler", "local:2")
+def test_a_sweep_is_spread_and_the_same(ibstore: Command, client: Client, tmp_path: Path) -> None:
+    spread = ibstore(*SWEEP, "--store", tmp_path / "spread.zarr", "--scheduler", client.scheduler.address)
     assert (spread.code, spread.out) == (0, ""), spread.err
     assert "train 4/4" in spread.err
     assert ibstore(*SWEEP, "--store", tmp_path / "alone.zarr", "-q").code == 0
@@ -51,11 +52,11 @@ def test_a_sweep_is_spread_and_the_same(ibstore: Command, tmp_path: Path) -> Non
     assert "go on with --resume" in again.err
 
 
-def test_what_was_begun_is_gone_on_with(ibstore: Command, tmp_path: Path) -> None:
+def test_what_was_begun_is_gone_on_with(ibstore: Command, client: Client, tmp_path: Path) -> None:
     """As when a worker died between two epochs."""
     run = [*shlex.split("capture szt-simple --threads 1 --run one --store"), str(tmp_path / "lab.zarr")]
     assert ibstore(*run, "--epochs", 3, "-q").code == 0
-    done = ibstore(*run, "--epochs", 3, "--resume", "--scheduler", "local:1", "-q")
+    done = ibstore(*run, "--epochs", 3, "--resume", "--scheduler", client.scheduler.address, "-q")
     assert (done.code, Store.open(tmp_path / "lab.zarr").run("one").epochs) == (0, [0, 1, 2, 3]), done.err
 
 
@@ -117,6 +118,13 @@ def test_networks_of_a_worker_that_died_are_gone_on_with(ibstore: Command, clien
     for name in Store.open(store).run_names():  # one of the group may have been an epoch behind: then they go on apart
         one, other = (recorded(each, "out", 30, name) for each in (store, tmp_path / "alone.zarr"))
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_lost_with_the_scheduler_is_told(ibstore: Command, client: Client, tmp_path: Path) -> None:
+    with patch("ibstore.analyze.cluster.handed_out", return_value=iter([])):
+        done = ibstore(*ENSEMBLE, tmp_path / "lab.zarr", "--scheduler", client.scheduler.address)
+    assert done.code == 1
+    assert "the scheduler was lost with 3 of 3 trainings; what is recorded is kept" in done.err
 
 
 @pytest.mark.parametrize(
