@@ -4,14 +4,15 @@ import os
 import shlex
 import threading
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Reschedule
 
 from ibstore.analyze.cluster import alone as one_at_a_time
 from ibstore.analyze.cluster import connected
 from ibstore.analyze.cluster.alone import alone
+from ibstore.cli.spreading import do
 from ibstore.devices import gpus_of
 from tests.conftest import Command
 
@@ -82,3 +83,13 @@ def test_a_worker_with_several_threads_does_one_at_a_time(monkeypatch: pytest.Mo
     with LocalCluster(n_workers=1, **options) as cluster, Client(cluster, set_as_default=False) as client:
         assert client.gather(client.map(work, range(2))) == [0, 1]
     assert sorted(SEEN) == [0, 1]
+
+
+def test_a_training_is_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once would draw from one source of random numbers."""
+    monkeypatch.setattr(one_at_a_time, "SECONDS", 0.01)
+    training = Mock()
+    with alone(), pytest.raises(Reschedule):
+        do(training)
+    training.carry_out.assert_not_called()
+    assert do(training) is training.carry_out.return_value
