@@ -41,6 +41,7 @@ bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.compression
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.storage
+	$(BIN)/python -m benchmarks.cluster
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.ensemble
 	$(BIN)/python -m benchmarks.literature

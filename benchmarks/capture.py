@@ -66,7 +66,8 @@ def work(key: str, store: str, dataset: str) -> None:
     from ibstore.capture.sink import EpochSink
     from ibstore.capture.train import TrainSettings, train
 
-    settings = TrainSettings.of(recipe("mnist-cnn"), dataset=dataset, data_dir=DATA, epochs=EPOCHS)
+    folder = DATA if dataset == "mnist" else None
+    settings = TrainSettings.of(recipe("mnist-cnn"), dataset=dataset, data_dir=folder, epochs=EPOCHS)
     with ExitStack() as patches:
         if key in {"train", "bare", "pass"}:
             for step in ("begin", "append", "commit"):

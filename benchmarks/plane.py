@@ -77,13 +77,15 @@ def line(name: str, cost: Cost, read: Cost, one: Cost) -> str:
     return f"| {name} | {figures} | {cost.seconds / one.seconds:.1f} |"
 
 
-def capture(store: Path) -> str:
-    """Make the store of two epochs; full MNIST where its files are, the embedded digits elsewhere."""
+def capture(store: str | Path, schedule: str = "every:1") -> str:
+    """Make the store of one epoch's training; full MNIST where its files are, the embedded digits elsewhere."""
     from ibstore.capture.recipes import recipe
+    from ibstore.capture.schedule import Schedule
     from ibstore.capture.train import TrainSettings, train
 
-    dataset = "mnist" if (DATA / "MNIST").exists() else "mnist-sample"
-    train("mnist-cnn", store, settings=TrainSettings.of(recipe("mnist-cnn"), dataset=dataset, data_dir=DATA, epochs=1))
+    dataset, folder = ("mnist", DATA) if (DATA / "MNIST").exists() else ("mnist-sample", None)
+    about = {"dataset": dataset, "data_dir": folder, "epochs": 1, "schedule": Schedule.parse(schedule)}
+    train("mnist-cnn", store, settings=TrainSettings.of(recipe("mnist-cnn"), **about))
     return dataset
 
 

@@ -11,8 +11,14 @@ import pytest
 
 from ibstore.cli import main
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core already: torch's threads, here and in what tests start,
-    os.environ["OMP_NUM_THREADS"] = "1"  # would wait for each other
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A process a core already: threads of torch and BLAS, there and in what tests start, would wait for each other.
+
+    It is said before the processes start: other plugins have imported numpy when they read this file.
+    """
+    if getattr(config.option, "numprocesses", None):
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 RESULTS: Final = ("counts", "information_plane", "patterns")
 """Tables that are kept."""
 
+KEPT: Final = (*RESULTS, "blocks")
+"""Besides, what workers of a cluster have put down of a layer that they have not finished."""
+
 
 def kept(parts: Parts, todo: Sequence[Task], estimators: Sequence[str]) -> "pl.DataFrame":
     """Parts that are there: (table, run, split, layer, waist, estimator, part, epochs, bytes), a row a meaning of each.
@@ -28,7 +31,7 @@ def kept(parts: Parts, todo: Sequence[Task], estimators: Sequence[str]) -> "pl.D
     meanings = [meaning for task in todo for meaning in _meanings(task, estimators)]
     found = [
         (table, key, size)
-        for table in RESULTS
+        for table in KEPT
         for key, size in {key: size for file in parts.files(table) for key, size in file.parts.items()}.items()
     ]
     names = dict.fromkeys(("table", "part", *TEXT_COLUMNS, "estimator"), pl.String)
@@ -54,7 +57,7 @@ def _meanings(task: Task, estimators: Sequence[str]) -> Iterator[tuple[str | int
 
 def forget(parts: Parts, keys: Collection[str]) -> None:
     """Remove the parts of these content keys, out of packs too; what is asked for again is computed again."""
-    for table in RESULTS:
+    for table in KEPT:
         for file in parts.files(table):
             gone = file.parts.keys() & set(keys)
             if gone and gone == file.parts.keys():

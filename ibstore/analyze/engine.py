@@ -6,9 +6,11 @@ While one scan reads, the keys of those before are counted and kept: of one in D
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ibstore.analyze import estimates
+from ibstore.analyze.estimate.entropy import CountsOfCounts
 from ibstore.analyze.grammar import Recipe
 from ibstore.analyze.narrow import Edges
 from ibstore.analyze.parts import Parts, unreadable
@@ -35,13 +37,25 @@ def compute(scans: Sequence[Scan], estimators: Sequence[str], parts: Parts, budg
 
     for task in {(task.split.data, task.waist.x): task for each in scans for task in each.tasks}.values():
         input_source(task, budget.threads).form(task.waist.x)  # refuses what does not fit before anything is computed
+    tasks = [task for each in scans for task in each.tasks]
     with KeyCounter(budget.counting, budget.threads) as counter, ThreadPoolExecutor(BESIDE) as beside:
-        engine = _Engine(scans, estimators, counter, parts, budget, beside)
+        engine = _Engine(tasks, estimators, counter, parts, budget, beside)
         for done, each in enumerate(scans):
             emit(Event("analyze", done, len(scans), _title(each)))
             engine.do(each)
         engine.settle()
         emit(Event("analyze", len(scans), len(scans)))
+
+
+def keep_inputs(tasks: Sequence[Task], parts: Parts, budget: Budget) -> dict[str, CountsOfCounts]:
+    """Keep the patterns of a probe set's inputs; counts of counts of them, by content key, and of the labels, ``y``."""
+    from ibstore.analyze.sql.counts import KeyCounter
+
+    keeping = replace(budget, keep_keys="always")
+    with KeyCounter(budget.counting, budget.threads) as counter, ThreadPoolExecutor(1) as beside:
+        engine = _Engine(tasks, (), counter, parts, keeping, beside)
+        engine.load(tasks[0])
+        return engine.marginals()
 
 
 def _title(each: Scan) -> str:
@@ -54,7 +68,7 @@ class _Engine:
 
     def __init__(
         self,
-        scans: Sequence[Scan],
+        tasks: Sequence[Task],
         estimators: Sequence[str],
         counter: "KeyCounter",
         parts: Parts,
@@ -67,7 +81,7 @@ class _Engine:
         self._pending: deque[Future[None]] = deque()
         self._count = 0
         self._inputs: dict[str, dict[Recipe, str]] = {}
-        self._tasks = [task for each in scans for task in each.tasks]
+        self._tasks = tasks
         for task in self._tasks:
             names = self._inputs.setdefault(task.split.data, {})
             names.setdefault(task.waist.x, f"x{len(names)}")
@@ -80,7 +94,7 @@ class _Engine:
         """Read, and leave the keys to be counted and kept while the next scan reads."""
         task = each.tasks[0]
         if task.split.data != self._loaded:
-            self._load(task)
+            self.load(task)
         self._count += 1
         names = {recipe: f"t{self._count}_{number}" for number, recipe in enumerate((*each.recipes, *each.recalled))}
         for recipe, key in each.recalled.items():
@@ -141,7 +155,7 @@ class _Engine:
             self._keep(list(tasks.values()), name)
             self._counter.drop(name)
 
-    def _load(self, task: Task) -> None:
+    def load(self, task: Task) -> None:
         """Give the counter a probe set: samples, labels, and the input under every recipe that a waist has for it."""
         self.settle()
         probe, names = task.run.probe(task.split), self._inputs[task.split.data]
@@ -164,6 +178,14 @@ class _Engine:
             if recipe in unread and self._budget.keeps(kept_bytes(recipe, form), source.bytes):
                 self._keep_patterns(keys[recipe], name)
         self._loaded = task.split.data
+
+    def marginals(self) -> dict[str, CountsOfCounts]:
+        """Of the inputs of the probe set that is loaded, by content key, and of its labels, ``y``."""
+        found = self._counter.marginals
+        named = self._inputs[self._loaded] if self._loaded else {}
+        keys = {task.waist.x: task.x_key for task in self._tasks if task.split.data == self._loaded}
+        labels = {"y": found["y"]} if "y" in found else {}
+        return labels | {keys[recipe]: found[name] for recipe, name in named.items()}
 
     def _edges_over_run(self, each: Scan) -> dict[Recipe, Edges]:
         """Edges that hold for all epochs of the scan's run, fitted when they are first asked for."""

@@ -1,11 +1,13 @@
 """One recipe over the values of one epoch: from reduced values to keys, as passes that somebody else makes.
 
 A recipe sees a layer as blocks (row, unit). Nothing is read here and nothing is held: `narrow` and `fit` are coroutines
-that yield what they want from each block (`Pass`) and are sent what was found.
+that yield what they want from each block (`Pass`) and are sent what was found; in the last pass these are the keys,
+which nobody puts together.
 """
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from ibstore.analyze.discretize import Binning, Coding
 from ibstore.analyze.encode import Packed, bits_for, compact, pack
-from ibstore.analyze.fit import Look, Population, quantiles
+from ibstore.analyze.fit import Finding, Look, Pass, Population, quantiles
 from ibstore.analyze.grammar import Recipe
 from ibstore.errors import ValuesError, WaistError
 
@@ -65,27 +67,18 @@ class Form:
         return Population(self.samples, groups, self.units // groups, epochs)
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What a recipe wants from each block of a pass; what is found are its keys in the last one."""
-
-    look: Look
-    keys: bool = False
+def fit(recipe: Recipe, form: Form, epochs: int, allowance: int, *, at_once: bool = False) -> Finding:
+    """Edges (edge, group) of a binning, from the values of some epochs together; as `fit.quantiles` finds them."""
+    return edges_of(recipe, (yield from fit_levels(recipe, form, epochs, allowance, at_once=at_once)))
 
 
-def fit(recipe: Recipe, form: Form, epochs: int, allowance: int) -> Generator[Pass, Sequence[Any], Edges]:
-    """Edges (edge, group) of a binning, from the values of some epochs together."""
-    return edges_of(recipe, (yield from fit_levels(recipe, form, epochs, allowance)))
-
-
-def fit_levels(
-    recipe: Recipe, form: Form, epochs: int, allowance: int
-) -> Generator[Pass, Sequence[Any], NDArray[np.float64]]:
+def fit_levels(recipe: Recipe, form: Form, epochs: int, allowance: int, *, at_once: bool = False) -> Finding:
     """Sample quantiles (level, group) that a binning's edges are made of, from some epochs together; none if fixed."""
     binning = _binning(recipe)
     if not binning.levels:
         return np.empty((0, 1))
-    finding = quantiles(binning.levels, form.population(recipe.scope, epochs), form.dtype.itemsize, allowance)
+    population = form.population(recipe.scope, epochs)
+    finding = quantiles(binning.levels, population, form.dtype.itemsize, allowance, at_once=at_once)
     return (yield from _as_passes(finding))
 
 
@@ -105,33 +98,32 @@ def edges_of(recipe: Recipe, levels: NDArray[np.float64]) -> Edges:
     return edges
 
 
-def _as_passes(
-    finding: "Generator[Look, Sequence[Any], NDArray[np.float64]]",
-) -> Generator[Pass, Sequence[Any], NDArray[np.float64]]:
-    look = next(finding)
+def _as_passes(finding: Finding) -> Finding:
+    """The same, for blocks of any dtype."""
+    each = next(finding)
     while True:
-        found = yield Pass(_comparing(look))
+        found = yield replace(each, look=partial(_compared, each.look))
         try:
-            look = finding.send(found)
+            each = finding.send(found)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
 
 
-def _comparing(look: Look) -> Look:
-    return lambda block, start: look(comparable(block), start)
+def _compared(look: Look, block: NDArray[Any], start: int) -> Any:
+    return look(comparable(block), start)
 
 
 def narrow(
     recipe: Recipe, form: Form, edges: Edges | int, device: "Device | None" = None
-) -> Generator[Pass, Sequence[Any], None]:
+) -> Generator[Pass, Any, None]:
     """Keys of one epoch, by edges, or by those that are fitted to it in so many bytes; on a device where it can."""
     discretize = recipe.discretize
     if isinstance(discretize, Coding):
-        yield Pass(_coder(discretize, form.dtype), keys=True)
+        yield Pass(_coder(discretize, form.dtype))
         return
     if isinstance(edges, int):
         edges = yield from fit(recipe, form, 1, edges)
-    yield Pass(_binner(discretize.bins, edges, form, device), keys=True)
+    yield Pass(_binner(discretize.bins, edges, form, device))
 
 
 def _coder(coding: Coding, dtype: np.dtype[Any]) -> Look:

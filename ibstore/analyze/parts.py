@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 VERSION: Final = 6
 """Part of every content key: raised when the same inputs would give other numbers."""
 
+SAME_DIGEST: Final = "two patterns have the same SHA-256; report this, it has never been seen"
+
 _OURS: Final = re.compile(r"[0-9a-f]{32}\.(parquet|json)")
 
 LOOKS: Final = 5

@@ -201,7 +201,7 @@ class Scan:
     @cached_property
     def fits(self) -> dict[Recipe, int]:
         """Bytes that fitting each recipe may take; a recipe that wants more is fitted some columns at a time."""
-        wanted = {recipe: _fit_bytes(recipe, form) for recipe, form in self.forms.items() if _by_epoch(recipe)}
+        wanted = {recipe: bytes_to_fit(recipe, form) for recipe, form in self.forms.items() if _by_epoch(recipe)}
         total = self.sizes.epochs * sum(wanted.values())
         share = min(1.0, self._free / 2 / total) if total else 1.0
         return {recipe: int(size * share) for recipe, size in wanted.items()}
@@ -235,7 +235,7 @@ class Scan:
         if not self.forms:
             return 0
         again = [recipe for recipe in self.fits if recipe.view not in self.held]
-        rounds = [-(-_fit_bytes(recipe, self.forms[recipe]) // max(1, self.fits[recipe])) for recipe in again]
+        rounds = [-(-bytes_to_fit(recipe, self.forms[recipe]) // max(1, self.fits[recipe])) for recipe in again]
         return max([1, *(2 * each + 1 for each in rounds)])  # to sample and to collect, in each round, then to encode
 
     @property
@@ -285,7 +285,8 @@ def _by_epoch(recipe: Recipe) -> bool:
     return is_fitted(recipe) and recipe.per == "epoch"
 
 
-def _fit_bytes(recipe: Recipe, form: Form) -> int:
+def bytes_to_fit(recipe: Recipe, form: Form) -> int:
+    """About what fitting a recipe's edges to an epoch takes."""
     discretize = recipe.discretize
     assert isinstance(discretize, Binning), "a coding is not fitted"
     population = form.population(recipe.scope)

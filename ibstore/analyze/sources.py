@@ -11,16 +11,23 @@ from ibstore.store import Segment
 
 
 def layer_source(
-    task: Task, segments: Sequence[Segment], threads: int, positions: Sequence[int] | None = None
+    task: Task,
+    segments: Sequence[Segment],
+    threads: int,
+    positions: Sequence[int] | None = None,
+    within: range | None = None,
 ) -> Source:
-    """The stored values of a task's layer in some segments of its run as one, or in some epochs of a single one."""
+    """The stored values of a task's layer in some segments of its run as one, or in some epochs of a single one.
+
+    Of all samples, or of a span of them that can be read by itself.
+    """
     epochs = [epoch for segment in segments for epoch in segment.record.epochs]
     names = [f"{task.what}, epoch {epochs[at]}" for at in (range(len(epochs)) if positions is None else positions)]
 
     def passes(work: Work) -> Iterator[Any]:
         before = 0
         for segment in segments:
-            yield from segment.map(task.split, task.layer, _from(before, work), threads, positions)
+            yield from segment.map(task.split, task.layer, _from(before, work), threads, positions, within)
             before += len(segment.record.epochs)
 
     return Source(passes, tuple(names), task.layer.shape, np.dtype(task.layer.dtype), task.split.samples)

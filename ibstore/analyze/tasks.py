@@ -85,6 +85,12 @@ class Task:
         return content_key({"recipe": self.recipe.meaning, **self._values, "fitted_on": fitted_on})
 
     @cached_property
+    def edges_key(self) -> str:
+        """Content key of the layer's edges, where they are fitted to values."""
+        fitted_on = {"run": self.over_run} if self.recipe.per == "run" else self._values
+        return content_key({"edges": self.recipe.meaning, **fitted_on})
+
+    @cached_property
     def t_values_key(self) -> str:
         """Content key of the layer's reduced values, which discretizations share."""
         return content_key({"reduced": self.recipe.view_meaning, **self._values})

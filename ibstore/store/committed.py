@@ -86,8 +86,9 @@ class CommittedArray:
         work: "Callable[[tuple[int, ...], int, NDArray[Any]], Result]",
         prefixes: Sequence[tuple[int, ...]],
         threads: int = THREADS,
+        within: range | None = None,
     ) -> "Iterator[Result]":
-        """Results of ``work(first prefix, first row, blocks)`` for all blocks, in order.
+        """Results of ``work(first prefix, first row, blocks)`` for all blocks, in order, or for one of `spans`.
 
         A block is what a shard has of the axis after a prefix. Those of some successive prefixes, (prefix, row, …), are
         decoded and worked on in one of several threads, while the results before them are used: of one, unless each
@@ -114,7 +115,8 @@ class CommittedArray:
 
         size = samples * prod(array.shape[axis + 1 :]) * array.dtype.itemsize
         groups = batched(prefixes, max(1, TURN_BYTES // max(1, size)) if samples <= rows else 1)
-        turns = ((group, start) for group in groups for start in range(0, samples, rows))
+        starts = (within or range(samples))[::rows]
+        turns = ((group, start) for group in groups for start in starts)
         with ThreadPoolExecutor(threads) as pool:
             pending = deque(pool.submit(result, *turn) for turn in islice(turns, threads))
             for turn in turns:
@@ -122,6 +124,13 @@ class CommittedArray:
                 pending.append(pool.submit(result, *turn))
             while pending:
                 yield pending.popleft().result()
+
+    def spans(self, axis: int, rows: int) -> list[range]:
+        """The rows along ``axis`` in pieces of whole shards: of about so many rows each, of at least one shard."""
+        array, shards = self._coded
+        samples, shard = array.shape[axis], shards.shard[axis]
+        step = max(1, rows // shard) * shard
+        return [range(start, min(start + step, samples)) for start in range(0, samples, step)]
 
     def chunk_rows(self, axis: int = 1) -> int:
         """Rows of the smallest piece that can be read by itself, along ``axis``."""

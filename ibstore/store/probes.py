@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ibstore.store.committed import CommittedArray, Result
@@ -41,6 +42,10 @@ class ProbeReader:
 
     def x_form(self) -> "tuple[tuple[int, ...], np.dtype[Any]]":
         """Shape of one sample's input, and its dtype."""
+        return self._x_form
+
+    @cached_property
+    def _x_form(self) -> "tuple[tuple[int, ...], np.dtype[Any]]":
         shape, dtype = self._array("x").form()
         return shape[1:], dtype
 

@@ -174,10 +174,12 @@ class Segment:
         work: "Callable[[int, int, NDArray[Any]], Result]",
         threads: int,
         positions: Sequence[int] | None = None,
+        within: range | None = None,
     ) -> "Iterator[Result]":
         """Results of ``work(number of the first epoch, first sample, values)``, in order.
 
-        Of all epochs, or of those at some positions in the segment, numbered from 0 in that order.
+        Of all epochs, or of those at some positions in the segment, numbered from 0 in that order; of all samples, or
+        of one of the layer's `CommittedArray.spans`.
         Values, (epoch, sample, …), are what `blocks` gives of one epoch, or of some successive ones where that is
         little; they are worked on in the thread that decoded them.
         """
@@ -185,7 +187,9 @@ class Segment:
         array = self._array(split, layer, f"epoch{'s' * (len(epochs) > 1)} {listed(list(epochs))}")
         numbers = {position: number for number, position in enumerate(positions or range(len(epochs)))}
         prefixes = [(position,) for position in numbers]
-        return array.map(lambda prefix, start, values: work(numbers[prefix[0]], start, values), prefixes, threads)
+        return array.map(
+            lambda prefix, start, values: work(numbers[prefix[0]], start, values), prefixes, threads, within
+        )
 
     def array(self, split: SplitInfo, layer: LayerInfo) -> CommittedArray:
         """The layer's array, (epoch, sample, …), for reading some of its chunks."""
@@ -242,7 +246,9 @@ class Run:
             raise UnknownNameError(f"run {self.name!r} has no layer {name!r}; it has {layers}") from None
 
     def probe(self, split: SplitInfo) -> ProbeReader:
-        """Probe set behind one of the run's splits."""
+        """Probe set behind one of the run's splits; its record is read once."""
+        if split.data in self._probes:
+            return self._probes[split.data]
         key = f"data/{split.data}"
         attributes = _attributes(self.storage, key)
         if attributes is None:
@@ -251,7 +257,11 @@ class Run:
                 "restore it from a copy"
             )
         files = _load(lambda found: load_files(found["files"]), attributes, self.storage, key)
-        return ProbeReader(self.storage, key, files)
+        return self._probes.setdefault(split.data, ProbeReader(self.storage, key, files))
+
+    @cached_property
+    def _probes(self) -> dict[str, ProbeReader]:
+        return {}
 
     @property
     def raw_bytes(self) -> int:

@@ -62,7 +62,7 @@ def answers(path, where):
     return table, keys.sort("waist", "layer", "epoch", "sample")
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(
     chunk=st.integers(5, 50),
     shard=st.integers(1, 3),
@@ -70,7 +70,7 @@ def answers(path, where):
     kilobytes=st.integers(10, 400),
     sampled=st.sampled_from([8, fitting.SAMPLED]),
     counting=st.sampled_from([0, 64 << 20]),
-    first=st.lists(st.sampled_from([*WAISTS, *OTHER_INPUTS]), unique=True),
+    first=st.lists(st.sampled_from([*WAISTS, *OTHER_INPUTS]), unique=True, max_size=2),
     keep=st.sampled_from(["auto", "always", "never"]),
     packed=st.booleans(),
     turn=st.sampled_from([1, committed.TURN_BYTES]),
@@ -187,11 +187,11 @@ print(json.dumps(told))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_the_memory_that_was_granted_is_kept_whatever_the_layer_s_size(tmp_path):
-    """A layer of 600 MB, and the plan's figure held against the process's peak."""
+    """A layer of 300 MB, and the plan's figure held against the process's peak."""
     rng = np.random.default_rng(0)
-    some = np.maximum(rng.normal(size=(2_500, 64, 8, 12)), 0).astype(np.float32)
+    some = np.maximum(rng.normal(size=(1_250, 64, 8, 12)), 0).astype(np.float32)
     t = np.concatenate([some * scale for scale in range(1, 11)])[None]
-    path = make_store(tmp_path / "lab.zarr", numbered(25_000, 1), np.arange(25_000) % 10, layers={"t": t})
+    path = make_store(tmp_path / "lab.zarr", numbered(12_500, 1), np.arange(12_500) % 10, layers={"t": t})
     del some, t
     waists = ["a: t=identity | quantile(bins=2)", "b: t=maxpool(1, 2, 2) | quantile(bins=4)"]
     found = {}

@@ -1,5 +1,7 @@
+import pickle
 from dataclasses import dataclass, field
 
+import cloudpickle
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,15 +28,16 @@ class Passes:
     def made(self):
         return len(self.found)
 
-    def quantiles(self, levels, allowance=WHOLE, places=1):
+    def quantiles(self, levels, allowance=WHOLE, places=1, *, at_once=False):
         units = self.values.shape[1]
         population = Population(len(self.values) // self.epochs, units // places, places, self.epochs)
-        finding = fit.quantiles(levels, population, self.values.dtype.itemsize, allowance)
-        look = next(finding)
+        finding = fit.quantiles(levels, population, self.values.dtype.itemsize, allowance, at_once=at_once)
+        wanted = next(finding)
         while True:
-            self.found.append([look(block, start) for start, block in self.blocks()])
+            wanted = pickle.loads(cloudpickle.dumps(wanted))  # it may be looked for in another process
+            self.found.append([wanted.look(block, start) for start, block in self.blocks()])
             try:
-                look = finding.send(self.found[-1])
+                wanted = finding.send(wanted.join(self.found[-1]))
             except StopIteration as done:
                 return done.value
 
@@ -68,11 +71,12 @@ def tied(dtype):
     cuts=st.lists(st.integers(0, 60), max_size=4).map(sorted),
     sampled=st.integers(1, 8),
     allowance=st.sampled_from([WHOLE, GROUP_BY_GROUP]),
+    at_once=st.booleans(),
 )
-def test_quantiles_are_numpy_s_to_the_last_bit(values, levels, cuts, sampled, allowance):
+def test_quantiles_are_numpy_s_to_the_last_bit(values, levels, cuts, sampled, allowance, at_once):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "SAMPLED", sampled)
-        found = Passes(values, cuts).quantiles(levels, allowance)
+        found = Passes(values, cuts).quantiles(levels, allowance, at_once=at_once)
     np.testing.assert_array_equal(found, numpy_s(values, levels), strict=True)
 
 
@@ -144,6 +148,23 @@ def test_groups_that_have_no_room_together_are_fitted_one_after_another():
     assert passes.made == 2 * 3
 
 
+def test_or_all_groups_at_once_and_then_joined_one_by_one():
+    passes = Passes(LARGE["normal"].astype(np.float32), [7_000])
+    found = passes.quantiles([0.01, 0.99], GROUP_BY_GROUP, at_once=True)
+    np.testing.assert_array_equal(found, numpy_s(passes.values, [0.01, 0.99]))
+    assert [len(block) for block in passes.found[0]] == [3, 3]
+    assert passes.made == 2
+
+
+def test_of_many_values_more_are_sampled_so_that_fewer_lie_inside():
+    values = np.random.default_rng(0).normal(size=(1_000_000, 1)).astype(np.float32)
+    passes = Passes(values)
+    np.testing.assert_array_equal(passes.quantiles([0.01, 0.5]), numpy_s(values, [0.01, 0.5]))
+    [sample], [inside] = passes.found
+    assert sample.size == 10_000
+    assert sum(each.values.size for each in inside.values()) < 100_000
+
+
 MISLEADING = {
     "too high": lambda sample: sample + 10,
     "too low": lambda sample: sample - 10,
@@ -156,13 +177,8 @@ MISLEADING = {
 
 def mislead(monkeypatch, mislead):
     """Change what is sampled, (group, value)."""
-    sampler = fit._sampler
-
-    def misleading(columns):
-        look = sampler(columns)
-        return lambda block, start: mislead(look(block, start))
-
-    monkeypatch.setattr(fit, "_sampler", misleading)
+    sampled = fit._sampled
+    monkeypatch.setattr(fit, "_sampled", lambda *given: mislead(sampled(*given)))
 
 
 @pytest.mark.parametrize("kind", MISLEADING)

@@ -12,6 +12,8 @@ from torch import nn
 from ibstore.capture.ranks import Ranks, fingerprint, rank, world_size
 from ibstore.errors import CaptureError, UsageError
 
+pytestmark = pytest.mark.xdist_group("ranks")  # one pair of processes for all of them
+
 SCENARIOS = [
     *("told", "shares", "first_only", "order", "forward_pass", "other_weights", "other_probe", "agreed"),
     *("recording_first", "recording_shards", "taken_store"),

@@ -68,8 +68,8 @@ def test_units_lack_what_they_lack(client: Client, store: Path, tmp_path: Path) 
     study = Study(store, tmp_path / "results")
     study.analyze(WAISTS[0], client=client, runs="one", layers="thin", epochs=[0])
     selection = study.ask(WAISTS[0], client=client)
-    units = Cluster(client)._units(selection, ["plugin"])
-    assert len(units) == len({unit.key for unit in units}) == 11
+    work = Cluster(client)._work(selection, ["plugin"])
+    assert len(work) == len({each.unit.key for each in work}) == 11
 
 
 def test_a_workers_error_is_told_in_its_words(client: Client, tmp_path: Path) -> None:

@@ -249,3 +249,13 @@ def test_names_are_free(tmp_path):
         store = stores.write_run(tmp_path / "lab.zarr", values, run=run)
         stores.assert_run(store, values, [0], run)
     assert Store.open(store).run_names() == sorted(["..", "seed 0/β=1", "zarr.json"])
+
+
+def test_what_a_run_says_of_its_probe_set_is_read_once(tmp_path, monkeypatch):
+    stores.write_run(tmp_path / "lab.zarr", stores.layers())
+    run = Store.open(tmp_path / "lab.zarr").runs()[0]
+    read, real = [], type(run.storage).read
+    monkeypatch.setattr(type(run.storage), "read", lambda self, key: read.append(key) or real(self, key))
+    forms = [run.probe(run.manifest.splits[0]).x_form() for _ in range(3)]
+    assert forms == [(stores.PROBE.x.shape[1:], stores.PROBE.x.dtype)] * 3
+    assert len(read) == 2  # its record, and x's

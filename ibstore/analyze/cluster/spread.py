@@ -1,18 +1,25 @@
 """Spreading a question: units are handed to the workers, and again those that were lost on the way.
 
-Results are kept by content, beside the store: nothing but names goes over the network, and whatever happens to workers
+Results are kept by content, beside the store: little but names goes over the network, and whatever happens to workers
 or to the scheduler costs the work in flight alone.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from ibstore.analyze import densities, estimates
-from ibstore.analyze.cluster.unit import Unit, do
+from ibstore.analyze.cluster.divide import divided, is_large, script
+from ibstore.analyze.cluster.hands import followed, single
+from ibstore.analyze.cluster.unit import SHARE, Unit, do
 from ibstore.analyze.estimate.density import is_density
+from ibstore.analyze.parts import content_key
+from ibstore.analyze.plan import LEAST, Budget
 from ibstore.analyze.tasks import Task
 from ibstore.errors import IbstoreError, UsageError
 from ibstore.events import Event
@@ -20,13 +27,28 @@ from ibstore.events import Event
 if TYPE_CHECKING:
     from distributed import Client
 
+    from ibstore.analyze.cluster.hands import Script
     from ibstore.analyze.selection import Selection
-
-Job = TypeVar("Job")
 
 PATIENCE: Final = 90
 SECONDS_BETWEEN_LOOKS: Final = 0.5
 """How long a scheduler that was lost is waited for, and how often it is looked for."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit, the tasks that it is done for, and whether its layer is read in blocks."""
+
+    unit: Unit
+    tasks: Sequence[Task]
+    in_blocks: bool
+
+    @property
+    def bytes(self) -> int:
+        """Raw values that are read, at least once."""
+        task, segments = self.tasks[0], {each.segment.key: each.segment for each in self.tasks}
+        epochs = sum(len(segment.record.epochs) for segment in segments.values())
+        return epochs * task.split.samples * prod(task.layer.shape) * np.dtype(task.layer.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -57,16 +79,16 @@ class Cluster:
             When a unit cannot be done, in the words of the worker; when it kills worker after worker; or when the
             scheduler is gone for good. What was done is kept.
         """
-        todo = self._units(selection, estimators)
+        todo = self._work(selection, estimators)
         done, total = 0, len(todo)
         while todo:
             self._tell_of_nobody(selection)
             before = done
-            for unit in handed_out(do, {unit.key: unit for unit in todo}, self.client):
-                selection.emit(Event("analyze", done, total, unit.title))
+            for work in followed(self._scripts(todo, selection), self.client):
+                selection.emit(Event("analyze", done, total, work.unit.title))
                 done += 1
             lost = len(todo) - (done - before)
-            todo = self._units(selection, estimators)
+            todo = self._work(selection, estimators)
             if todo:
                 self._check(selection, lost)
         if total:
@@ -74,8 +96,11 @@ class Cluster:
 
     def _tell_of_nobody(self, selection: "Selection") -> None:
         """Say why nothing happens where that is so."""
-        if not self.client.scheduler_info(n_workers=-1)["workers"]:
+        if not self._workers():
             selection.emit(Event("notice", detail="the cluster has no workers; they are waited for"))
+
+    def _workers(self) -> list[Mapping[str, Any]]:
+        return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
 
     def _check(self, selection: "Selection", lost: int) -> None:
         """Return when what is lacking can be handed out again."""
@@ -97,60 +122,68 @@ class Cluster:
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return bool(self.client.status == "running")
 
-    def _units(self, selection: "Selection", estimators: Sequence[str]) -> list[Unit]:
-        """What is lacking, a layer of a split in a segment each; of edges over a run, in all segments."""
-        groups: dict[tuple[str, ...], list[Task]] = {}
-        for task in _lacking(selection, estimators):
-            segment = "" if task.recipe.per == "run" else task.segment.key
-            groups.setdefault((task.run.name, task.split.name, task.layer.name, segment), []).append(task)
+    def _scripts(self, todo: Sequence[Work], selection: "Selection") -> "Iterator[tuple[Work, Script]]":
+        """How each piece of work is done."""
+        budget = self._budget(selection)
+        for work in todo:
+            if work.in_blocks:
+                blocks = divided(work.unit, work.tasks, budget)
+                yield work, script(self.client, blocks, work.tasks, selection.parts, budget)
+            else:
+                yield work, single(self.client, do, work.unit, work.unit.key)
+
+    def _budget(self, selection: "Selection") -> Budget:
+        """What any of the workers may use for one unit."""
+        limits = [worker["memory_limit"] / worker["nthreads"] for worker in self._workers() if worker["memory_limit"]]
+        known = [size for size in (self.memory, *(int(SHARE * limit) for limit in limits)) if size is not None]
+        asked = selection.budget
+        return Budget(max(LEAST, min(known, default=LEAST)), self.threads or 1, asked.keep_keys, asked.device)
+
+    def _work(self, selection: "Selection", estimators: Sequence[str]) -> list[Work]:
+        """What is lacking, the largest first; see `_groups`."""
         budget: dict[str, Any] = {"memory": self.memory, "threads": self.threads or 1}
         budget |= {"keep_keys": selection.budget.keep_keys, "device": selection.budget.device}
-        return [_unit(selection, estimators, own, budget) for own in groups.values()]
+        found = [
+            Work(_unit(selection, names, tasks, budget), tasks, in_blocks)
+            for tasks, names, in_blocks in _groups(selection, estimators)
+        ]
+        return sorted(found, key=lambda work: work.bytes, reverse=True)
 
 
-def handed_out(work: Callable[[Job], Any], jobs: Mapping[str, Job], client: "Client") -> Iterator[Job]:
-    """Jobs, by names that are the same whoever asks again, as workers have done them.
+def _groups(selection: "Selection", estimators: Sequence[str]) -> Iterator[tuple[list[Task], Sequence[str], bool]]:
+    """Tasks of a unit, the estimators it is done for, and whether its layer is read in blocks.
 
-    Those that were lost with the scheduler are passed over.
-
-    Raises
-    ------
-    IbstoreError
-        When a job cannot be done, in the words of the worker, or kills worker after worker.
+    A layer of a split in a segment each; of edges over a run, in all segments. The keys of a large layer are counted in
+    blocks, unless they are kept; estimators that look at values want them whole.
     """
-    from concurrent.futures import CancelledError
-
-    from distributed import KilledWorker, as_completed
-
-    futures = {client.submit(work, job, key=name): job for name, job in jobs.items()}
-    try:
-        for future in as_completed(futures, loop=client.loop):
-            try:
-                future.result()
-            except CancelledError:
-                continue
-            except KilledWorker as error:
-                raise IbstoreError(
-                    f"worker after worker died at {future.key}; give workers more memory, or see what ends them; what "
-                    "is done is kept"
-                ) from error
-            yield futures[future]
-    finally:
-        client.cancel(list(futures))
-
-
-def _lacking(selection: "Selection", estimators: Sequence[str]) -> list[Task]:
-    """Tasks that lack an estimate, in their order."""
     looking = [name for name in estimators if is_density(name)]
     counting = [name for name in estimators if not is_density(name)]
     lacks = [task for task, _ in estimates.lacking(selection.todo, counting, selection.parts)]
+    known = selection.parts.existing("counts", {task.counts_key for task in lacks})
+    known |= selection.parts.existing("patterns", {task.t_key for task in lacks})
     values = densities.lacking(selection.todo, looking, selection.epochs, selection.parts)
-    return list({id(task): task for task in (*lacks, *(task for task, *_ in values.values()))}.values())
+    counted, seen = _by_place(lacks), _by_place(task for task, *_ in values.values())
+    for place in counted | seen:
+        own, beside = counted.get(place, []), seen.get(place, [])
+        unread = [task for task in own if not {task.counts_key, task.t_key} & known]
+        if unread and is_large(unread[0]):
+            rest = [task for task in own if {task.counts_key, task.t_key} & known]
+            yield unread, counting, True
+            yield from ((tasks, names, False) for tasks, names in ((rest, counting), (beside, looking)) if tasks)
+        else:
+            yield own + beside, estimators, False
+
+
+def _by_place(tasks: Iterable[Task]) -> dict[tuple[str, ...], list[Task]]:
+    groups: dict[tuple[str, ...], dict[int, Task]] = {}
+    for task in tasks:
+        segment = "" if task.recipe.per == "run" else task.segment.key
+        groups.setdefault((task.run.name, task.split.name, task.layer.name, segment), {})[id(task)] = task
+    return {place: list(own.values()) for place, own in groups.items()}
 
 
 def _unit(selection: "Selection", estimators: Sequence[str], own: Sequence[Task], budget: Mapping[str, Any]) -> Unit:
     task = own[0]
-    waists = {each.waist.name: each.waist.texts for each in own}
     return Unit(
         store=shared_place(task.run.storage.location),
         results=shared_place(selection.parts.storage.location),
@@ -158,10 +191,11 @@ def _unit(selection: "Selection", estimators: Sequence[str], own: Sequence[Task]
         split=task.split.name,
         layer=task.layer.name,
         segments=tuple(dict.fromkeys(each.segment.key for each in own)),
-        waists=waists,
+        waists={each.waist.name: each.waist.texts for each in own},
         channels=selection.channels,
         epochs=None if selection.epochs is None else tuple(selection.epochs),
         estimators=tuple(estimators),
+        content=content_key({"values": sorted({each.t_values_key for each in own})}),
         budget=budget,
     )
 

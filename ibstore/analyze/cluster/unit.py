@@ -20,7 +20,7 @@ SHARE: Final = 0.7
 """Part of its limit that a worker's work may take: beyond 0.8 of it Dask pauses a worker, and ends it at 0.95."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Unit:
     """A layer of a run's split in some segments, under all the waists of a question: read once, by one worker.
 
@@ -34,6 +34,8 @@ class Unit:
         Recipes' texts by layer, by waist.
     channels, epochs, estimators
         As of the question.
+    content
+        Name of the values that it is about: a store may be made anew at its place.
     budget
         What a worker may use, by the names of `Budget.of`; memory is at most what the worker has.
     version
@@ -50,6 +52,7 @@ class Unit:
     channels: str
     epochs: tuple[int, ...] | None
     estimators: tuple[str, ...]
+    content: str
     budget: Mapping[str, Any]
     version: int = VERSION
 
@@ -58,6 +61,12 @@ class Unit:
         """Name of the work, the same whoever asks for it again."""
         about = {name: value for name, value in vars(self).items() if name not in {"budget", "key"}}
         return f"ibstore-{self.run}-{self.layer}-{content_key(about)}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unit) and (self.key, self.budget) == (other.key, other.budget)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
 
     @property
     def title(self) -> str:
@@ -76,6 +85,12 @@ class Unit:
         )
         own = [task for task in whole.todo if task.split.name == self.split and task.segment.key in self.segments]
         return replace(whole, todo=own)
+
+
+@lru_cache(maxsize=16)
+def opened(unit: Unit) -> "Selection":
+    """The unit as a question of its own; for each of its blocks it is asked again."""
+    return unit.selection()
 
 
 @lru_cache(maxsize=4)
@@ -101,5 +116,5 @@ def do(unit: Unit) -> str:
             f"the worker's ibstore gives numbers of version {VERSION}, and {unit.version} are asked for; install the "
             "same version on both"
         )
-    unit.selection().compute(unit.estimators)
+    opened(unit).compute(unit.estimators)
     return unit.title

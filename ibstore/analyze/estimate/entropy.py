@@ -7,7 +7,7 @@ Every estimator is one function of those three, declared with `estimator`; sums 
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
@@ -85,6 +85,19 @@ class CountsOfCounts:
     def _known(self) -> dict[str, float]:
         """Entropies that were asked for: those of the input and the labels are, by every layer and epoch."""
         return {}
+
+
+def added(counts: Sequence[CountsOfCounts]) -> CountsOfCounts:
+    """Counts of counts of keys that no two of ``counts`` share.
+
+    >>> once = CountsOfCounts(np.array([1, 2]), np.array([5, 1]))
+    >>> added([once, CountsOfCounts(np.array([2]), np.array([3]))])
+    CountsOfCounts(multiplicity=array([1, 2]), keys=array([5, 4]))
+    """
+    multiplicity, places = np.unique(np.concatenate([each.multiplicity for each in counts]), return_inverse=True)
+    keys = np.zeros(len(multiplicity), np.int64)
+    np.add.at(keys, places, np.concatenate([each.keys for each in counts]))
+    return CountsOfCounts(multiplicity, keys)
 
 
 def estimator(function: Estimator) -> Estimator:

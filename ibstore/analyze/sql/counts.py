@@ -6,7 +6,7 @@ by its SHA-256, and a digest that stood for two patterns would be seen and refus
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from ibstore.analyze.encode import DIGEST_BYTES, Packed
 from ibstore.analyze.estimate.entropy import CountsOfCounts
+from ibstore.analyze.parts import SAME_DIGEST
 from ibstore.analyze.sql import arrow
-from ibstore.analyze.sql.sandbox import quoted
+from ibstore.analyze.sql.sandbox import identifier, quoted
 from ibstore.errors import IbstoreError, WriteError
 
 LITTLE: Final = 1 << 20
@@ -59,6 +60,18 @@ class _Keys:
     wide: bool = False
 
 
+def connected(memory: int, threads: int, folder: str) -> duckdb.DuckDBPyConnection:
+    """DuckDB with so many bytes, which spills into a folder beyond them."""
+    return duckdb.connect(
+        config={
+            "memory_limit": f"{max(1, memory >> 20)}MiB",
+            "threads": threads,
+            "temp_directory": folder,
+            "preserve_insertion_order": "false",
+        }
+    )
+
+
 class KeyCounter:
     """Counts patterns of layers against those of the input and the labels.
 
@@ -77,14 +90,7 @@ class KeyCounter:
         self._spill = tempfile.TemporaryDirectory(prefix="ibstore-")
         self._room = memory // 2
         self._threads = threads
-        self._db = duckdb.connect(
-            config={
-                "memory_limit": f"{max(1, memory // 2 >> 20)}MiB",
-                "threads": threads,
-                "temp_directory": self._spill.name,
-                "preserve_insertion_order": "false",
-            }
-        )
+        self._db = connected(memory // 2, threads, self._spill.name)
         self._asking = RLock()  # held by the thread that asks DuckDB
         self._keys: dict[str, _Keys] = {}
         self._columns: dict[str, Any] = {}
@@ -110,6 +116,11 @@ class KeyCounter:
         ).fetchnumpy()
         self._db.unregister("alone")
         return _counts_of_counts(found)
+
+    @property
+    def marginals(self) -> dict[str, CountsOfCounts]:
+        """Of the labels, as ``y``, and of the named inputs."""
+        return dict(self._marginals)
 
     def __contains__(self, name: object) -> bool:
         """Whether a variable has keys."""
@@ -143,11 +154,31 @@ class KeyCounter:
         self._marginals[name] = _counts_of_counts(counts)
         rows = self._columns["row"]
         first = np.empty(len(rows), rows.type.to_pandas_dtype())
-        with _refusals():
+        with refusals():
             for batch in self._db.sql(f"SELECT row, first FROM {source} JOIN named USING ({key})").to_arrow_reader():
                 first[arrow.numbers(batch.column(0))] = arrow.numbers(batch.column(1))
         self._columns[name] = arrow.column(first)
         self._run("DROP TABLE named")
+
+    def give(self, name: str, keys: Any) -> None:
+        """Take an Arrow column of the rows' patterns as those of an input, for `partial`."""
+        self._columns[name] = keys
+
+    @_one_at_a_time
+    def partial(self, name: str, parts: int = 1) -> list[bytes]:
+        """Counts of a variable's keys with all that is known of the rows, as Parquet, for `partial.summed`.
+
+        A row has epoch, key, y, the patterns of the inputs that were given, and ``n``, how often that was seen. Rows
+        are cut into parts by the hash of the key.
+        """
+        source, key = self._source(name, self._held(name, whole=True))
+        seen = ", ".join(["epoch", key, *(identifier(each) for each in self._columns if each not in ("row", "sample"))])
+        self._run(f"CREATE TEMP TABLE seen AS SELECT {seen}, count(*) AS n FROM {source} GROUP BY ALL")
+        cut = f"WHERE hash({key}) % {parts} = " if parts > 1 else ""
+        try:
+            return [self._parquet(f"FROM seen {cut and cut + str(part)}") for part in range(parts)]
+        finally:
+            self._run("DROP TABLE seen")
 
     def counts(self, name: str, inputs: Sequence[str]) -> dict[str, dict[int, Counts]]:
         """Counts of counts of x, t, xt, and with labels y and ty, by input and epoch: a few group-bys for all epochs.
@@ -177,18 +208,12 @@ class KeyCounter:
             {joint} ORDER BY ALL
             """
         ).fetchnumpy()
-        counted = _by_epoch(found)
-        return {x: {epoch: self._of(x, own) for epoch, own in counted.items()} for x in inputs}
+        counted = by_epoch(found)
+        return {x: {epoch: with_marginals(x, own, self._marginals) for epoch, own in counted.items()} for x in inputs}
 
     def _take_threads(self, rows: int, *, whole: bool) -> None:
         """One thread for little, which several would divide among them and join again while others read."""
         self._run(f"SET threads = {self._threads if whole or rows > LITTLE else 1}")
-
-    def _of(self, x: str, own: Counts) -> Counts:
-        """Counts of all variables with the input ``x``, from those that hang on the layer."""
-        alone = self._marginals[x]
-        labelled = {"y": self._marginals["y"], "ty": own["ty"]} if "y" in self._marginals else {}
-        return {"x": alone, "t": own["t"], "xt": own.get(x, alone), **labelled}
 
     @_one_at_a_time
     def patterns(self, name: str, part: str) -> bytes:
@@ -197,17 +222,18 @@ class KeyCounter:
         if self._keys[name].wide:
             key = "unhex(sha256(key))"
             self._check_digests(source)
-        path = Path(self._spill.name, "patterns.parquet")
-        self._run(
+        return self._parquet(
             f"""
-            COPY (
-                SELECT ? AS part, epoch::BIGINT AS epoch, sample::BIGINT AS sample, {key} AS key
-                FROM {source} ORDER BY {source}.epoch, row
-            )
-            TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)
+            SELECT ? AS part, epoch::BIGINT AS epoch, sample::BIGINT AS sample, {key} AS key
+            FROM {source} ORDER BY {source}.epoch, row
             """,
             [part],
         )
+
+    def _parquet(self, sql: str, values: Sequence[Any] = ()) -> bytes:
+        """Rows of a SELECT as a Parquet file's content."""
+        path = Path(self._spill.name, "rows.parquet")
+        self._run(f"COPY ({sql}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)", values)
         try:
             return path.read_bytes()
         finally:
@@ -285,10 +311,10 @@ class KeyCounter:
     def _check_digests(self, source: str) -> None:
         row = self._run(f"SELECT count(DISTINCT key), count(DISTINCT sha256(key)) FROM {source}").fetchone()
         if row is None or row[0] != row[1]:
-            raise IbstoreError("two patterns have the same SHA-256; report this, it has never been seen")
+            raise IbstoreError(SAME_DIGEST)
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
-        with _refusals():
+        with refusals():
             return self._db.execute(sql, values)
 
     def close(self) -> None:
@@ -306,7 +332,7 @@ class KeyCounter:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """What DuckDB cannot do, as errors that say what to do about it."""
     try:
         yield
@@ -325,7 +351,14 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _by_epoch(found: dict[str, Any]) -> dict[int, Counts]:
+def with_marginals(x: str, own: Counts, marginals: Mapping[str, CountsOfCounts]) -> Counts:
+    """Counts of all variables with the input ``x``, from those that hang on the layer."""
+    alone = marginals[x]
+    labelled = {"y": marginals["y"], "ty": own["ty"]} if "y" in marginals else {}
+    return {"x": alone, "t": own["t"], "xt": own.get(x, alone), **labelled}
+
+
+def by_epoch(found: dict[str, Any]) -> dict[int, Counts]:
     """Rows (epoch, variable, n, keys), in the order of epochs and variables, as counts of counts by both."""
     epochs, variables = np.asarray(found["epoch"]), np.asarray(found["variable"])
     counted: dict[int, Counts] = {}

@@ -1,0 +1,195 @@
+"""What a worker does with some samples of a layer.
+
+Keys stay with the worker that made them: it keeps how often each was seen, and with which label and input, as Parquet
+beside the results, for `sums`. Only what edges are fitted with, a few values out of hundreds, goes from worker to
+worker.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ibstore.analyze import estimates
+from ibstore.analyze.cluster.unit import Unit, opened
+from ibstore.analyze.engine import keep_inputs
+from ibstore.analyze.estimate.entropy import CountsOfCounts
+from ibstore.analyze.fit import Join
+from ibstore.analyze.looking import Key, Looking
+from ibstore.analyze.narrow import Edges, is_fitted
+from ibstore.analyze.parts import Parts, content_key
+from ibstore.analyze.scan import give_back, scan
+from ibstore.analyze.sources import layer_source
+from ibstore.analyze.tasks import Task
+from ibstore.errors import StoreError
+
+if TYPE_CHECKING:
+    from ibstore.analyze.selection import Selection
+
+TABLE = "blocks"
+"""Where edges and counts of blocks are kept until a layer is finished."""
+
+Marginals = Mapping[str, CountsOfCounts]
+"""Counts of counts of a probe set's inputs, by content key, and of its labels, as ``y``."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Samples ``start`` … ``stop`` − 1 of a layer in a segment of one epoch.
+
+    ``number`` is the segment's place among those that are passed over together.
+    """
+
+    segment: str
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def samples(self) -> range:
+        """Rows of the split."""
+        return range(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Divided:
+    """A unit whose layer is read in blocks.
+
+    Parameters
+    ----------
+    unit
+        What it is about.
+    blocks
+        All samples of the segments that are asked for.
+    t_keys, kept
+        Content keys of the patterns that are lacking, and those of them that are kept.
+    parts
+        Into how many parts keys are cut by their hash: each is added up by itself.
+    """
+
+    unit: Unit
+    blocks: tuple[Block, ...]
+    t_keys: tuple[str, ...]
+    kept: tuple[str, ...]
+    parts: int = 1
+
+    @property
+    def key(self) -> str:
+        """Name of the work, the same whoever asks for it again."""
+        return f"{self.unit.key}-{content_key({'t': self.t_keys, 'blocks': [vars(block) for block in self.blocks]})}"
+
+    def tasks(self, selection: "Selection", segment: str | None = None) -> list[Task]:
+        """Its tasks, or those of a segment."""
+        of_segment = [task for task in selection.todo if segment is None or task.segment.key == segment]
+        return [task for task in of_segment if task.t_key in self.t_keys]
+
+
+def name_inputs(unit: Unit) -> dict[str, CountsOfCounts]:
+    """Keep the patterns of the unit's inputs; their `Marginals`."""
+    selection = opened(unit)
+    return keep_inputs(selection.todo, selection.parts, selection.budget)
+
+
+def look(divided: Divided, block: Block, looking: Looking) -> dict[Key, list[Any]]:
+    """What is found of a block of samples, by whoever wanted it."""
+    selection = opened(divided.unit)
+    task = selection.todo[0]
+    (segment,) = [each for each in task.run.segments if each.key == block.segment]
+    source = layer_source(task, [segment], selection.budget.threads, within=block.samples)
+    found: dict[Key, list[Any]] = {}
+    for each, _ in source.passes(lambda _, start, values: looking(block.number, start, values)):
+        for one in each:
+            found.setdefault(one.key, []).append(one.finding)
+    give_back()
+    return found
+
+
+def piece(found: Mapping[Key, list[Any]], key: Key, number: int | None) -> list[Any]:
+    """What was found of a block for a key, or a part of it."""
+    return found[key] if number is None else [each[number] for each in found[key]]
+
+
+def joined(join: Join, *found: Sequence[Any]) -> Any:
+    """What the blocks' findings are together."""
+    return join([each for own in found for each in own])
+
+
+def count(divided: Divided, block: Block, marginals: Marginals) -> None:
+    """Keep the counts of a block's keys, unless they are kept."""
+    selection = opened(divided.unit)
+    tasks = {task.recipe: task for task in divided.tasks(selection, block.segment)}
+    names = {recipe: f"t{number}" for number, recipe in enumerate(tasks)}
+    due = {name for task in tasks.values() for name in names_of(divided, task, block, marginals)}
+    if due and due <= selection.parts.existing(TABLE, due):
+        return
+    from ibstore.analyze.sql.counts import KeyCounter
+
+    task, budget = next(iter(tasks.values())), selection.budget
+    epochs = task.segment.record.epochs
+    with KeyCounter(budget.counting, budget.threads) as counter:
+        _begin(counter, task, block, counted_with(marginals, task), selection.parts)
+        scan(
+            layer_source(task, [task.segment], budget.threads, within=block.samples),
+            {recipe: _edges(own, selection.parts) for recipe, own in tasks.items()},
+            lambda recipe, epoch, start, keys: counter.take(names[recipe], epochs[epoch], start - block.start, keys),
+            threads=budget.threads,
+            device=budget.find_device(),
+        )
+        for recipe, own in tasks.items():
+            contents = counter.partial(names[recipe], divided.parts)
+            if own.t_key in divided.kept:
+                contents.append(counter.patterns(names[recipe], own.t_key))
+            for name, content in zip(names_of(divided, own, block, marginals), contents, strict=True):
+                selection.parts.put(TABLE, name, content)
+
+
+def _begin(counter: Any, task: Task, block: Block, together: Sequence[str], parts: Parts) -> None:
+    """Give a counter the samples of a block, their labels, and their inputs."""
+    import polars as pl
+
+    probe, rows = task.run.probe(task.split), slice(block.start, block.stop)
+    samples, classes = probe.samples()[rows], probe.classes()
+    counter.begin(samples, None if classes is None else classes[rows])
+    for key in together:
+        (patterns,) = parts.rows("patterns", [key])
+        own = pl.DataFrame({"sample": samples}).join(patterns, on="sample", how="left", maintain_order="left")
+        counter.give(key, own["key"].to_arrow())
+
+
+def counted_with(marginals: Marginals, task: Task) -> list[str]:
+    """Inputs that a task's keys are counted with: those that do not tell every sample apart."""
+    samples = task.split.samples
+    return sorted(key for key, counts in marginals.items() if key != "y" and counts.distinct < samples)
+
+
+def names_of(divided: Divided, task: Task, block: Block, marginals: Marginals) -> list[str]:
+    """Names of what is kept of a block for a task: counts of each part of its keys, and the keys if they are kept."""
+    from ibstore.analyze.sql.partial import HASH
+
+    about = {"t": task.t_key, "samples": [block.start, block.stop]}
+    hashed = {"hash": HASH, "parts": divided.parts} if divided.parts > 1 else {}
+    counts = [
+        content_key({"counts": counted_with(marginals, task), "part": part, **hashed, **about})
+        for part in range(divided.parts)
+    ]
+    return [*counts, content_key({"patterns": True, **about})] if task.t_key in divided.kept else counts
+
+
+def _edges(task: Task, parts: Parts) -> Edges | int:
+    """Edges that are kept; none where nothing is fitted."""
+    if not is_fitted(task.recipe):
+        return 0
+    found = parts.rows(TABLE, [task.edges_key])
+    if not found:
+        raise StoreError(f"{task.what}: its edges are no longer in {parts.storage.where(TABLE)}; analyze again")
+    rows = found[0]
+    return np.array(rows["edges"].to_list(), np.float64).reshape(len(rows), -1).T
+
+
+def keep_edges(task: Task, edges: Edges, parts: Parts) -> None:
+    """Keep edges (edge, group), a row a group."""
+    import polars as pl
+
+    groups = pl.Series("edges", edges.T.tolist(), pl.List(pl.Float64))
+    estimates.put(parts, TABLE, task.edges_key, groups.to_frame().select(pl.lit(task.edges_key).alias("part"), "edges"))

@@ -1,0 +1,88 @@
+"""Handing work to the workers of a cluster, and taking what they make of it."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ibstore.errors import IbstoreError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    Script = Generator[Future[Any], Any, bool]
+    """What is to be done for a job: yields futures one by one, is sent their results, returns whether it is done."""
+
+Job = TypeVar("Job")
+
+LOST: Final = object()
+"""In place of what went with the scheduler."""
+
+AT_ONCE: Final = 4096
+"""Scripts that are followed at one time: of a million the scheduler need not hold the tasks."""
+
+
+def handed_out(work: Callable[[Job], Any], jobs: Mapping[str, Job], client: "Client") -> Iterator[Job]:
+    """Jobs, by names that are the same whoever asks again, as workers have done them; as `followed` does."""
+    return followed(((job, single(client, work, job, name)) for name, job in jobs.items()), client)
+
+
+def single(client: "Client", work: Callable[[Job], Any], job: Job, name: str) -> "Script":
+    """The script of a job that is done in one piece."""
+    yield client.submit(work, job, key=name)
+    return True
+
+
+def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Iterator[Job]:
+    """Jobs as their scripts come to their ends; those whose work was lost with the scheduler are passed over.
+
+    Raises
+    ------
+    IbstoreError
+        When a job cannot be done, in the words of the worker, or kills worker after worker.
+    """
+    from distributed import as_completed
+
+    coming = iter(scripts)
+    waiting: dict[Future[Any], tuple[Job, Script]] = {}
+    ready = as_completed(loop=client.loop)
+
+    def wait(future: "Future[Any]", job: Job, script: "Script") -> None:
+        waiting[future] = job, script
+        ready.add(future)
+
+    try:
+        while True:
+            while len(waiting) < AT_ONCE and (begun := next(coming, None)):
+                wait(next(begun[1]), *begun)
+            if not waiting:
+                return
+            future = next(ready)
+            job, script = waiting[future]
+            found = _result(future)
+            del waiting[future]
+            if found is LOST:
+                continue
+            try:
+                wait(script.send(found), job, script)
+            except StopIteration as end:
+                if end.value:
+                    yield job
+    finally:
+        for _, script in waiting.values():
+            script.close()  # and what it waits for is forgotten: errors too, whoever holds their traceback
+        client.cancel(list(waiting))
+
+
+def _result(future: "Future[Any]") -> Any:
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except CancelledError:
+        return LOST
+    except KilledWorker as error:
+        raise IbstoreError(
+            f"worker after worker died at {future.key}; give workers more memory, or see what ends them; what is done "
+            "is kept"
+        ) from error
