@@ -6,7 +6,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, Final
 
 from ibstore.errors import UsageError
@@ -70,6 +70,27 @@ def named(head: str, combination: Mapping[str, str]) -> str:
     'szt-hidden_layers2'
     """
     return "-".join([head, *(f"{name}{value}" for name, value in combination.items() if name != "seed")])
+
+
+def shared_out(seed: int, replicas: int, at_once: int | None = None) -> list[range]:
+    """Seeds of the replicas that are trained together: as few groups as can be, no two differing by more than one.
+
+    >>> shared_out(3, 7, at_once=3)
+    [range(3, 6), range(6, 8), range(8, 10)]
+
+    Raises
+    ------
+    UsageError
+        When there are none, or none at once.
+    """
+    if replicas < 1:
+        raise UsageError(f"replicas is {replicas}; give --replicas 1 or more")
+    if at_once is not None and at_once < 1:
+        raise UsageError(f"at_once is {at_once}; give --at-once 1 or more")
+    groups = -(-replicas // (at_once or replicas))
+    small, larger = divmod(replicas, groups)
+    ends = [seed + number * small + min(number, larger) for number in range(groups + 1)]
+    return [range(first, end) for first, end in pairwise(ends)]
 
 
 def _axis(text: str) -> tuple[str, list[str]]:

@@ -7,6 +7,7 @@ the recorder's own pass; of others over the whole split, from a pass over them.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import torch
 
 from ibstore.capture.datasets import load_dataset
 from ibstore.capture.recipes import Recipe, recipe
+from ibstore.capture.sweep import shared_out
 from ibstore.capture.training.job import Job, lagrangian_of
 from ibstore.capture.training.runs import MakeStopping, Runs, Trained
 from ibstore.capture.training.settings import TrainSettings
 from ibstore.devices import resolve_device
-from ibstore.errors import UsageError
 from ibstore.events import Emit, Event, ignore
 
 __all__ = ["MakeStopping", "TrainSettings", "Trained", "check_options", "train", "train_replicas"]
@@ -80,6 +81,8 @@ def train_replicas(
     store: str | Path,
     replicas: int,
     *,
+    at_once: int | None = None,
+    group: int | None = None,
     same_init: bool = False,
     settings: TrainSettings | None = None,
     run: str | None = None,
@@ -90,12 +93,18 @@ def train_replicas(
 ) -> list[Trained]:
     """Train identically built networks of successive seeds at once, and record each as a run of its own.
 
+    In which groups is a setting of the runs, like their number: how many are summed at once may change the last bits.
+
     Parameters are those of `train`, and:
 
     Parameters
     ----------
     replicas
         How many; their seeds are ``settings.seed`` and those after it.
+    at_once
+        Train so many of them at once, at most, one group after another; None: all.
+    group
+        Train this group alone, from 0: the others are trained elsewhere.
     same_init
         All begin with the weights of the first seed; they differ in the order of the data alone.
     run
@@ -111,20 +120,21 @@ def train_replicas(
     UsageError
         When the network cannot be trained with others at once, beside what `train` raises.
     """
-    if replicas < 1:
-        raise UsageError(f"replicas is {replicas}; give --replicas 1 or more")
-    told = {"replicas": replicas} | ({"same_init": True} if same_init else {})
+    groups = shared_out(0, replicas, at_once)
+    divided = {"at_once": len(groups[0])} if len(groups) > 1 else {}
+    told = {"replicas": replicas, **divided} | ({"same_init": True} if same_init else {})
     with _prepared(recipe_name, settings, told, emit) as job:
-        head = job.recipe.name if run is None else run
-        names = {seed: f"{head}-seed{seed}" for seed in range(job.settings.seed, job.settings.seed + replicas)}
+        head, first = job.recipe.name if run is None else run, job.settings.seed
+        own = groups if group is None else [groups[group]]
+        named = [{first + each: f"{head}-seed{first + each}" for each in members} for members in own]
         runs = Runs(store, force, resume, stopping)
         found: dict[str, Trained] = {}
-        for group in runs.groups(names):
-            networks = job.many(list(group), same_init=same_init)
+        for names in chain.from_iterable(map(runs.groups, named)):
+            networks = job.many(list(names), same_init=same_init)
             if networks.slow:
                 emit(Event("notice", detail=f"{networks.slow}; --sweep seed=FIRST:LAST does that, with the same runs"))
-            found |= {trained.run: trained for trained in runs.carry_out(job, networks, group)}
-        return [found[name] for name in names.values()]
+            found |= {trained.run: trained for trained in runs.carry_out(job, networks, names)}
+        return [found[name] for names in named for name in names.values()]
 
 
 def check_options(recipe: Recipe, settings: TrainSettings) -> None:

@@ -93,7 +93,7 @@ def command(
     asked |= {"keep_keys": keep_keys, "device": device}
     if explain and scheduler is not None:
         raise UsageError("--explain tells what this process would do, without a --scheduler; leave one of them out")
-    with listening(quiet) as emit, _cluster(scheduler, selected) as client:
+    with listening(quiet) as emit, _cluster(scheduler, selected, device) as client:
         asked["client"] = client
         if explain:
             plan = study.explain(names, emit=emit, **asked)
@@ -112,14 +112,15 @@ def command(
 
 
 @contextmanager
-def _cluster(scheduler: str | None, selected: Selected) -> "Iterator[Client | None]":
+def _cluster(scheduler: str | None, selected: Selected, device: str) -> "Iterator[Client | None]":
     """A client of the cluster that is asked for, if one is."""
     if scheduler is None:
         yield None
         return
     from ibstore.analyze.cluster import connected
+    from ibstore.devices import gpus_of
 
-    with connected(scheduler, bytes_of(selected.memory)) as client:
+    with connected(scheduler, bytes_of(selected.memory), gpus_of(device)) as client:
         yield client
 
 

@@ -96,11 +96,6 @@ def command(
                 raise UsageError("--model names the network of checkpoints; give --from-checkpoints GLOB with it")
             if recipe is None:
                 raise UsageError("there is nothing to train; give a RECIPE, or --from-checkpoints GLOB with --model")
-            if scheduler is not None and many.replicas is not None:
-                raise UsageError(
-                    "--replicas train at once in one process; over a --scheduler spread them one by one: "
-                    "--sweep seed=0:49"
-                )
             names = _train(store, recipe, run, training | recording, many, stop, emit, how, scheduler)
     if not quiet:
         _tell(store, names)
@@ -120,7 +115,8 @@ def _train(
     """Train every combination that is asked for; return the runs' names."""
     from ibstore.capture.recipes import recipe as find_recipe
     from ibstore.capture.sweep import combinations, named, sorted_out
-    from ibstore.capture.train import TrainSettings, train, train_replicas
+    from ibstore.capture.train import TrainSettings
+    from ibstore.cli.spreading import Training, spread
 
     recipe = find_recipe(name)
     trainings = []
@@ -131,30 +127,16 @@ def _train(
         _check_said_once(given, combination)
         options = given["options"] | swept.pop("options", {})
         settings = TrainSettings.of(recipe, **given | swept | {"options": options})
+        own = named(recipe.name if run is None else run, combination)
         if many.replicas is not None:  # a tiny network has work for one thread, many at once have it for all
             settings = replace(settings, threads=given["threads"])
-        trainings.append((settings, named(recipe.name if run is None else run, combination), "seed" in combination))
-    _check_all(recipe, [settings for settings, _, _ in trainings])
-
-    def own_name(settings: TrainSettings, head: str, many_seeds: bool) -> str:
-        return head if run is not None and not many_seeds else f"{head}-seed{settings.seed}"
-
+        elif run is None or "seed" in combination:
+            own = f"{own}-seed{settings.seed}"
+        trainings.append(Training(recipe, store, own, settings, stop, many))
+    _check_all(recipe, [training.settings for training in trainings])
     if scheduler is not None:
-        from ibstore.cli.spreading import spread
-
-        runs = {own_name(settings, head, many_seeds): settings for settings, head, many_seeds in trainings}
-        return list(spread(scheduler, name, store, runs, stop, how, emit))
-    names = []
-    for settings, head, many_seeds in trainings:
-        asked: dict[str, Any] = {"settings": settings, "stopping": stop.maker(), "emit": emit, **how}
-        if many.replicas is not None:
-            names += [
-                each.run
-                for each in train_replicas(recipe, store, many.replicas, same_init=many.same_init, run=head, **asked)
-            ]
-        else:
-            names.append(train(recipe, store, run=own_name(settings, head, many_seeds), **asked).run)
-    return names
+        return spread(scheduler, name, trainings, emit=emit, **how)
+    return [name for training in trainings for name in training.carry_out(emit=emit, **how)]
 
 
 def _check_all(recipe: "Recipe", settings: "Sequence[TrainSettings]") -> None:

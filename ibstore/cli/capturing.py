@@ -45,7 +45,9 @@ def training(
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", help="torch's threads; by default one for tiny networks, all for others and --replicas."
+            "--threads",
+            help="torch's threads; by default one for tiny networks and with --scheduler, all for others and "
+            "--replicas.",
         ),
     ] = None,
 ) -> dict[str, Any]:
@@ -114,6 +116,7 @@ class Many:
     """How many trainings are asked for."""
 
     replicas: int | None
+    at_once: int | None
     same_init: bool
     sweeps: list[str]
 
@@ -121,6 +124,10 @@ class Many:
 def many(
     replicas: Annotated[
         int | None, typer.Option("--replicas", help="Train N networks of successive seeds at once, each a run.")
+    ] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option("--at-once", help="So many of --replicas at a time; by default all, with --scheduler their root."),
     ] = None,
     same_init: Annotated[
         bool, typer.Option("--same-init", help="With --replicas: all begin with the same weights.")
@@ -134,10 +141,11 @@ def many(
     ] = None,
 ) -> Many:
     """How many trainings they ask for."""
-    if same_init and replicas is None:
-        raise UsageError("--same-init is about networks that are trained at once; give --replicas N with it")
+    if replicas is None and (same_init or at_once is not None):
+        said = "--same-init" if same_init else "--at-once"
+        raise UsageError(f"{said} is about networks that are trained at once; give --replicas N with it")
     sweeps = list(sweep or []) + ([f"hidden_layers={hidden_layers}"] if hidden_layers else [])
-    return Many(replicas, same_init, sweeps)
+    return Many(replicas, at_once, same_init, sweeps)
 
 
 @dataclass(frozen=True)

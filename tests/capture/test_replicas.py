@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ibstore.capture.recipes import recipe
+from ibstore.capture.sweep import shared_out
 from ibstore.capture.train import TrainSettings, train, train_replicas
 from ibstore.errors import ResumeError, UsageError
 from ibstore.store import Store
@@ -79,6 +82,31 @@ def test_a_seed_gives_the_same_runs(together, tmp_path):
     train_replicas("szt-complicated", tmp_path / "again", 3, settings=settings())
     for name in NAMES:
         assert contents(tmp_path / "again", name) == contents(together[0], name)
+
+
+def test_a_group_is_the_same_wherever_the_others_are_trained(together, tmp_path):
+    whole, apart = tmp_path / "whole", tmp_path / "apart"
+    in_twos = {"at_once": 2, "same_init": True, "settings": settings()}
+    assert [each.run for each in train_replicas("szt-complicated", whole, 3, **in_twos)] == NAMES
+    for group in (1, 0):
+        train_replicas("szt-complicated", apart, 3, group=group, **in_twos)
+    for name in NAMES:
+        assert contents(apart, name) == contents(whole, name)
+        assert Store.open(whole).run(name).manifest.settings["at_once"] == 2
+    train_replicas("szt-complicated", tmp_path / "all", 3, same_init=True, settings=settings())
+    for layer in ("hidden1", "out"):
+        one, other = (recorded(tmp_path / store, layer, 10, NAMES[2]) for store in ("whole", "all"))
+        np.testing.assert_allclose(one, other, **CLOSE)
+
+
+@given(seed=st.integers(0, 9), replicas=st.integers(1, 60), at_once=st.integers(1, 70) | st.none())
+def test_all_are_shared_out_evenly(seed, replicas, at_once):
+    groups = shared_out(seed, replicas, at_once)
+    sizes = [len(group) for group in groups]
+    assert [each for group in groups for each in group] == list(range(seed, seed + replicas))
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= (at_once or replicas)
+    assert (len(groups) - 1) * (at_once or replicas) < replicas  # as few as can be
 
 
 @pytest.mark.parametrize("stop", [0, 4])

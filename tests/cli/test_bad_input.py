@@ -134,6 +134,7 @@ def test_label_that_is_no_integer(ibstore: Command, study: list[str], monkeypatc
         (["szt", "--model", "a:b"], USAGE, "give --from-checkpoints GLOB with it"),
         (["mine.py"], USAGE, "write mine.py:NAME"),
         (["info-dropout-mnist", "--replicas", "2", "--limit", "50"], USAGE, "draws random numbers in training"),
+        (["szt", "--at-once", "2"], USAGE, "--at-once is about networks that are trained at once"),
         (["resnet18", "--parallel-minibatches", "--limit", "9"], USAGE, "leave parallel minibatches out"),
     ],
 )

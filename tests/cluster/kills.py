@@ -1,7 +1,8 @@
 """`python -m tests.cluster.kills`: workers killed at random moments, and a scheduler once; the table stays the same.
 
-Two workers analyze a store again and again; in each round one of them gets SIGKILL at a random moment. At last the
-scheduler itself is killed, and started anew at its address, with other workers.
+Two workers analyze a store again and again; in each round one of them gets SIGKILL at a random moment. Then the
+scheduler itself is killed, and started anew at its address, with other workers. At last workers are killed as they
+train an ensemble.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -26,9 +28,12 @@ from distributed import Client, LocalCluster
 from ibstore import Study
 from ibstore.analyze.cluster import connected
 from ibstore.events import Event, ignore
+from ibstore.store import Store
 from tests.analyze.stores import make_store
 
 ROUNDS = 20
+TRAININGS = 5
+Result = TypeVar("Result")
 WAISTS = ("medians: *=identity | quantile(bins=2)", "over: *=identity | quantile(bins=4, per=run)")
 
 
@@ -109,7 +114,43 @@ def restarted(store: Path, folder: Path, expected: pl.DataFrame) -> None:
     sys.stdout.write("the scheduler was killed and came again: the same table\n")
 
 
-def timed(work: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, float]:
+def capture(store: Path, *more: str) -> None:
+    words = ["capture", "szt-simple", "--replicas", "6", "--epochs", "400", "--force", "--quiet", "--store", str(store)]
+    subprocess.run([sys.executable, "-c", "from ibstore.cli import main; main()", *words, *more], check=True)
+
+
+def trained(store: Path) -> dict[str, list[bytes]]:
+    """The last layer of every epoch, by run."""
+    return {
+        run.name: [
+            block.tobytes()
+            for segment in run.segments
+            for epoch in segment.record.epochs
+            for block in segment.blocks(run.manifest.splits[0], run.manifest.layers[-1], epoch)
+        ]
+        for run in Store.open(store).runs()
+    }
+
+
+def captures(folder: Path) -> None:
+    """Of a group whose networks a kill left at different epochs the last bits may differ; told, where they do."""
+    _, seconds = timed(lambda: capture(folder / "alone.zarr", "--at-once", "2", "--threads", "1"))
+    expected = trained(folder / "alone.zarr")
+    options = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+    with LocalCluster(n_workers=2, **options) as cluster, Client(cluster, set_as_default=False) as client:
+        for number in range(TRAININGS):
+            killer = threading.Thread(target=kill_one, args=(client, random.uniform(0, 2 * seconds)))
+            killer.start()
+            capture(folder / "spread.zarr", "--scheduler", cluster.scheduler_address)
+            killer.join()
+            found = trained(folder / "spread.zarr")
+            assert found.keys() == expected.keys(), f"ensemble {number}: other runs"
+            assert all(len(found[run]) == len(expected[run]) for run in expected), f"ensemble {number}: other epochs"
+            same = sum(found[run] == expected[run] for run in expected)
+            sys.stdout.write(f"ensemble {number}: a worker was killed, {same} of {len(expected)} runs the same\n")
+
+
+def timed(work: Callable[[], Result]) -> tuple[Result, float]:
     start = time.perf_counter()
     return work(), time.perf_counter() - start
 
@@ -121,3 +162,4 @@ if __name__ == "__main__":
         expected, seconds = timed(lambda: Study(store, folder / "alone").analyze(WAISTS, emit=ignore))
         rounds(store, folder, expected, seconds)
         restarted(store, folder, expected)
+        captures(folder)

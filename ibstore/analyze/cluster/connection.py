@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ibstore.errors import IbstoreError, UsageError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 LOCAL: Final = re.compile(r"local:([1-9]\d*)")
 ADDRESS: Final = re.compile(r"(tcp|tls|ws|wss|ucx|ucxx)://.+")
@@ -22,7 +22,7 @@ SECONDS: Final = 30
 
 
 @contextmanager
-def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
+def connected(text: str, memory: int | None = None, gpus: Sequence[str] = ()) -> "Iterator[Client]":
     """A client of a cluster, closed after the context; workers of this machine end with it.
 
     Parameters
@@ -32,6 +32,8 @@ def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
         processes of this machine.
     memory
         Bytes that each worker of this machine may take; by default its share of what there is.
+    gpus
+        Those of this machine that its workers take, one each, in turn.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
         with (
             dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}),
             LocalCluster(
-                n_workers=int(local[1]),
+                n_workers=0,
                 threads_per_worker=1,
                 memory_limit=limit,
                 dashboard_address="127.0.0.1:0",
@@ -59,6 +61,8 @@ def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
             ) as own,
             Client(own, set_as_default=False) as client,
         ):
+            _start(own, int(local[1]), gpus)
+            client.wait_for_workers(int(local[1]))
             yield client
         return
     if not (ADDRESS.fullmatch(text) or text.endswith(".json")):
@@ -77,3 +81,15 @@ def connected(text: str, memory: int | None = None) -> "Iterator[Client]":
         ) from error
     with client:
         yield client
+
+
+def _start(cluster: "LocalCluster", count: int, gpus: Sequence[str]) -> None:
+    """Start workers, each with a GPU of its own as dask-cuda does it: a process takes the first that it sees.
+
+    The nanny keeps what it says of the environment, and begins one that died anew with the same.
+    """
+    plain = cluster.new_spec
+    for number in range(count):
+        env = {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else {}
+        cluster.worker_spec[number] = {**plain, "options": {**plain["options"], "env": env}}
+    cluster.scale(count)
