@@ -6,6 +6,7 @@ The table is kept in docs/scale.md.
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 
 from benchmarks.measure import keep, machine
 from benchmarks.simulation import HOUR, Layer, Nodes, Rates, simulate, stages
+from ibstore.analyze.cluster.divide import MOST_BLOCKS, MOST_ROWS
+from ibstore.analyze.fit import Population
+from ibstore.analyze.plan import Budget
 
 PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 SAMPLES, UNITS, BLOCKS, CLASSES = 400_000, 100, 4, 10
@@ -22,69 +26,86 @@ WAIST = "wide: *=identity | quantile(bins=4)"
 """Nearly all patterns differ, so that a block's counts have as many rows as it has samples: the worst case."""
 TASKS = 4000
 
-WHOLE_SAMPLES, LAYERS, EPOCHS, WHOLE_BLOCKS = 10**10, 100, 100, 1024
+WHOLE_SAMPLES, LAYERS, EPOCHS = 10**10, 100, 100
 NODES = Nodes(count=100, cores=32, network=25e9 / 8)
-SIMULATED = 40
-"""Layers of epochs that are simulated; all are alike."""
+MEMORY = 4 << 30
+"""Of a core."""
+
+SHARE = 20
+"""A twentieth of the nodes does a twentieth of the layers, with a twentieth of the scheduler's time."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table."""
+
+    name: str
+    nodes: Nodes
+    blocks: int = MOST_BLOCKS
+
+
+CASES = [
+    Case("100 nodes of 32 cores, 25 Gbit/s each", NODES),
+    Case("the same, each layer in 1,024 blocks", NODES, 1024),
+    Case("100 Gbit/s each", replace(NODES, network=100e9 / 8)),
+    Case("8 cores each", replace(NODES, cores=8)),
+    Case("a node ends every 20 hours", replace(NODES, failures=1 / 20)),
+]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ibstore-bench-") as text:
         rates = measure(Path(text))
-    layer = Layer(WHOLE_SAMPLES, WHOLE_SAMPLES * UNITS * 4, WHOLE_BLOCKS)
-    rows = [row(name, layer, rates, nodes) for name, nodes in variations().items()]
     lines = [
-        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}; rates of one core, on {SAMPLES:,} samples of {UNITS} units under "
-        f"`{WAIST}`:",
+        f"{datetime.now(UTC):%Y-%m-%d}, {machine()}. Of one core, on {SAMPLES:,} samples of {UNITS} units in float32 "
+        f"under `{WAIST}`, in its own seconds:",
         "",
         "| what | rate |",
         "| --- | ---: |",
-        f"| read from a local disk and decompressed | {rates.decode / 1e9:.2f} GB/s raw |",
-        f"| looked through for quantiles, of each pass | {rates.fit / 1e9:.2f} GB/s raw |",
+        f"| read and decompressed | {rates.decode / 1e9:.2f} GB/s raw |",
+        f"| looked through for quantiles, in each of two passes | {rates.fit / 1e9:.2f} GB/s raw |",
         f"| narrowed and counted | {rates.count / 1e9:.2f} GB/s raw |",
         f"| blocks' counts added up | {rates.merge / 1e6:.2f} million rows/s |",
-        f"| a kept row | {rates.row:.1f} bytes |",
+        f"| a row of blocks' counts | {rates.row:.1f} bytes |",
         f"| stored bytes by raw ones | {rates.stored:.2f} |",
-        f"| scheduler | {rates.scheduler * 1e3:.2f} ms a task |",
+        f"| Dask's scheduler, and who hands out | {rates.scheduler * 1e3:.1f} ms a task |",
         "",
-        f"{WHOLE_SAMPLES:.0e} samples × {LAYERS} layers × {EPOCHS} epochs, {UNITS} units in float32 each: "
-        f"{LAYERS * EPOCHS * layer.bytes / 1e15:.0f} PB raw.",
+        f"10^10 samples × {LAYERS} layers × {EPOCHS} epochs of {UNITS} units, simulated:",
         "",
-        "| cluster | network, decoding, computing of a core | simulated | busy | lost with nodes | scheduler |",
+        "| cluster | network / decoding / rest of a core | of all: | workers busy | lost with nodes | scheduler busy |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
-        *rows,
+        *[row(case, rates) for case in CASES],
     ]
     keep("scale", "\n".join(lines), PAGE)
 
 
-def variations() -> dict[str, Nodes]:
-    """The cluster that is asked about, and what would change it."""
-    return {
-        "100 nodes of 32 cores, 25 Gbit/s each": NODES,
-        "100 Gbit/s each": Nodes(NODES.count, NODES.cores, 100e9 / 8),
-        "8 cores each": Nodes(NODES.count, 8, NODES.network),
-        "a node ends every 20 hours": Nodes(NODES.count, NODES.cores, NODES.network, failures=1 / 20),
-    }
-
-
-def row(name: str, layer: Layer, rates: Rates, nodes: Nodes) -> str:
-    seen = simulate(layer, SIMULATED, rates, nodes)
-    hours = seen.seconds / SIMULATED * LAYERS * EPOCHS / HOUR
+def row(case: Case, rates: Rates) -> str:
+    """What the simulation says of a case."""
+    layer, nodes = divided(case.blocks), case.nodes
+    some = replace(nodes, count=nodes.count // SHARE)
+    seen = simulate(layer, LAYERS * EPOCHS // SHARE, replace(rates, scheduler=rates.scheduler * SHARE), some)
     reads = layer.fits + 1
     network = reads * layer.bytes * rates.stored / (nodes.network * nodes.count)
     decoding = reads * layer.bytes / rates.decode / nodes.workers
-    whole = sum(tasks * seconds for tasks, seconds in stages(layer, rates, nodes)) / nodes.workers
+    whole = sum(stage.tasks * stage.seconds for stage in stages(layer, rates, nodes)) / nodes.workers
     shares = " / ".join(f"{part / whole:.0%}" for part in (network, decoding, whole - network - decoding))
-    busy = seen.worked / seen.seconds / nodes.workers
+    busy = (seen.worked + seen.lost) / seen.seconds / some.workers
     return (
-        f"| {name} | {shares} | {hours:,.0f} h | {busy:.0%} | {seen.lost / (seen.worked + seen.lost):.1%} | "
-        f"{seen.scheduler / seen.seconds:.0%} |"
+        f"| {case.name} | {shares} | {seen.seconds / HOUR:,.0f} h | {busy:.0%} | "
+        f"{seen.lost / (seen.worked + seen.lost):.1%} | {seen.scheduler / seen.seconds:.0%} |"
     )
+
+
+def divided(blocks: int) -> Layer:
+    """A layer as ibstore would divide it among workers of so much memory."""
+    allowance = Budget(int(MEMORY * 0.7), 1).counting
+    groups = allowance // Population(WHOLE_SAMPLES, UNITS).bytes_a_group((0.01, 0.99), 4)
+    pieces, parts = -(-UNITS // max(1, groups)), -(-WHOLE_SAMPLES // MOST_ROWS)
+    return Layer(WHOLE_SAMPLES, WHOLE_SAMPLES * UNITS * 4, blocks, pieces=pieces, parts=parts)
 
 
 def measure(folder: Path) -> Rates:
     """Rates of one thread."""
-    from ibstore.analyze.plan import Budget
     from ibstore.analyze.scan import fit_together
     from ibstore.analyze.sources import layer_source
 

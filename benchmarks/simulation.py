@@ -13,8 +13,8 @@ from random import Random
 from typing import Final
 
 HOUR: Final = 3600.0
-LAYERS_AT_ONCE: Final = 8
-"""Layers whose tasks are handed out at one time: workers never wait for one that ends."""
+AT_ONCE: Final = 4096
+"""Layers whose tasks are handed out at one time."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,17 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of an epoch: samples, raw bytes, and in how many blocks; some passes to fit come before the last one."""
+    """A layer of an epoch: samples, raw bytes, and in how many blocks; some passes to fit come before the last one.
+
+    What a pass to fit finds of a block is in ``pieces``, a small task each; ``parts`` is how many sums there are.
+    """
 
     samples: int
     bytes: int
     blocks: int
     fits: int = 2
+    pieces: int = 1
+    parts: int = 1
 
 
 @dataclass
@@ -81,15 +86,25 @@ class Simulated:
     tasks: int = 0
 
 
-def stages(layer: Layer, rates: Rates, nodes: Nodes) -> list[tuple[int, float]]:
-    """Tasks and seconds of each, stage by stage; reading waits for the node's share of the network, then decodes."""
-    block = layer.bytes / layer.blocks
+@dataclass(frozen=True)
+class Stage:
+    """Tasks that may begin together: how many, seconds of each, and what the scheduler takes for it."""
+
+    tasks: int
+    seconds: float
+    scheduler: float
+
+
+def stages(layer: Layer, rates: Rates, nodes: Nodes) -> list[Stage]:
+    """What is done to a layer; reading waits for the node's share of the network, then decodes."""
+    block, one = layer.bytes / layer.blocks, rates.scheduler
     share = nodes.network / nodes.cores
     read = block * rates.stored / share + block / rates.decode
     kept = layer.samples / layer.blocks * rates.row
-    summed = layer.samples / rates.merge + layer.samples * rates.row / share
-    fitting = [(layer.blocks, read + block / rates.fit)] * layer.fits
-    return [*fitting, (layer.blocks, read + block / rates.count + kept / share), (1, summed)]
+    rows = layer.samples / layer.parts
+    fitting = [Stage(layer.blocks, read + block / rates.fit, one * (1 + layer.pieces))] * layer.fits
+    counting = Stage(layer.blocks, read + block / rates.count + kept / share, one)
+    return [*fitting, counting, Stage(layer.parts, rows / rates.merge + rows * rates.row / share, one)]
 
 
 def simulate(layer: Layer, layers: int, rates: Rates, nodes: Nodes, seed: int = 0) -> Simulated:
@@ -112,7 +127,7 @@ class _Run:
         self._due = {0: 0}
         self._free, self._events = list(range(self.nodes.workers)), list[tuple[float, int, int, int, float]]()
         self._coming, self._scheduler = iter(range(self.layers)), 0.0
-        for number in self._next(LAYERS_AT_ONCE):
+        for number in self._next(AT_ONCE):
             self._hand_out(number, 0, plan)
         now = 0.0
         while self._ready or self._events:
@@ -127,21 +142,20 @@ class _Run:
     def _next(self, many: int) -> Iterator[int]:
         return (number for _, number in zip(range(many), self._coming, strict=False))
 
-    def _hand_out(self, number: int, stage: int, plan: list[tuple[int, float]]) -> None:
-        tasks, _ = plan[stage]
-        self._due[number] = tasks
-        self._ready.extend([(number, stage)] * tasks)
+    def _hand_out(self, number: int, stage: int, plan: list[Stage]) -> None:
+        self._due[number] = plan[stage].tasks
+        self._ready.extend([(number, stage)] * plan[stage].tasks)
 
-    def _begin(self, now: float, plan: list[tuple[int, float]]) -> None:
+    def _begin(self, now: float, plan: list[Stage]) -> None:
         """A worker takes the next task, as soon as the scheduler has time for it."""
         number, stage = self._ready.popleft()
-        seconds = plan[stage][1] * self.random.lognormvariate(0, self.nodes.spread)
-        self._scheduler = max(self._scheduler, now) + self.rates.scheduler
-        self.seen.scheduler += self.rates.scheduler
+        seconds = plan[stage].seconds * self.random.lognormvariate(0, self.nodes.spread)
+        self._scheduler = max(self._scheduler, now) + plan[stage].scheduler
+        self.seen.scheduler += plan[stage].scheduler
         self.seen.tasks += 1
         heappush(self._events, (self._scheduler + seconds, self._free.pop(), number, stage, seconds))
 
-    def _end(self, number: int, stage: int, seconds: float, plan: list[tuple[int, float]]) -> None:
+    def _end(self, number: int, stage: int, seconds: float, plan: list[Stage]) -> None:
         """Take a result; of a node that failed meanwhile there is none, and the task is handed out again."""
         if self.random.random() < seconds / HOUR * self.nodes.failures:
             self.seen.lost += seconds

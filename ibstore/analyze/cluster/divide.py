@@ -5,7 +5,7 @@ learns no more than brackets and edges. Then the keys of each block are counted,
 Edges and counts are kept as soon as they are there, so that whatever ends costs no more than what is in flight.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = 1 << 30
 """Raw bytes of a block. A layer of less than two is one piece of work: in one process it may be held between passes."""
 
-MOST_BLOCKS: Final = 1024
-"""Of an epoch's layer: of one that is larger than 1 TiB blocks are larger, since each task costs the scheduler."""
+MOST_BLOCKS: Final = 128
+"""Of an epoch's layer: of one that is larger than 128 GiB blocks are larger, since each task costs the scheduler."""
 
 NARROW: Final = 8
 """Reduced values that are so many times smaller than stored ones are held by the workers from pass to pass."""
@@ -81,7 +81,7 @@ def _blocks(tasks: Sequence[Task], budget: Budget) -> Iterator[Block]:
     task, source = tasks[0], layer_source(tasks[0], [tasks[0].segment], 1)
     recipes = {task.recipe for task in tasks if is_fitted(task.recipe)}
     found = sum(bytes_to_fit(recipe, source.form(recipe)) for recipe in recipes)
-    blocks = max(1, min(MOST_BLOCKS, source.bytes // BLOCK_BYTES), found // budget.counting)
+    blocks = max(1, min(MOST_BLOCKS, source.bytes // BLOCK_BYTES), 2 * found // budget.counting)
     for segment in _passed_over(task):
         for span in segment.array(task.split, task.layer).spans(1, -(-source.samples // blocks)):
             yield Block(segment.key, span.start, span.stop)
@@ -117,19 +117,15 @@ def _fitted(
         return {}
     source, blocks = layer_source(tasks[0], _passed_over(tasks[0]), 1), list(_blocks(tasks, budget))
     forms = {recipe: source.form(recipe) for recipe in lacking}
-    epochs, allowance = len(source.names), budget.counting // len(lacking)
+    epochs, allowance = len(source.names), budget.counting // 2 // len(lacking)
     findings = {recipe: fit(recipe, form, epochs, allowance, at_once=True) for recipe, form in forms.items()}
     passes = Passes(source, {(recipe, None): finding for recipe, finding in findings.items()})
     views = frozenset(recipe.view for recipe, form in forms.items() if form.bytes * epochs * NARROW <= source.bytes)
     held: dict[Block, Future[Any]] = {}
     while passes.wants:
         looks = _looks(client, work, blocks, passes.wants, views, held)
-        held = (
-            {block: client.submit(memory, own, key=f"{own.key}-memory") for block, own in looks.items()}
-            if views
-            else {}
-        )
-        passes.advance((yield from _joined(client, passes.wants, list(looks.values()))))
+        held = {block: _taken(client, memory, own, "memory") for block, own in looks.items() if views}
+        passes.advance((yield from _joined(client, passes.wants, looks)))
     for (recipe, _), edges in passes.results.items():
         keep_edges(lacking[recipe], edges, parts)
     return held
@@ -152,17 +148,23 @@ def _looks(
     }
 
 
+def _taken(client: "Client", take: Callable[..., Any], look: "Future[Any]", name: str, *about: Any) -> "Future[Any]":
+    """A part of what was found of a block: before others are looked at, so that the whole of it can be forgotten."""
+    return client.submit(take, look, *about, key=f"{look.key}-{name}", priority=1)
+
+
 def _joined(
-    client: "Client", wants: Mapping[Key, Pass], looks: "Sequence[Future[Any]]"
+    client: "Client", wants: Mapping[Key, Pass], looks: "dict[Block, Future[Any]]"
 ) -> "Generator[Future[Any], Any, dict[Key, Any]]":
-    """What was found of all blocks, by key: each part of it is joined by itself, by whatever worker."""
-    joins = []
+    """What was found of all blocks, by key: each part of it is joined by itself, by whatever worker; looks are gone."""
+    name, joins = next(iter(looks.values())).key, []
     for at, (key, want) in enumerate(wants.items()):
         for number, part in enumerate(want.parts or [want]):
             among = number if want.parts else None
-            pieces = [client.submit(piece, own, key, among, key=f"{own.key}-piece{at}.{number}") for own in looks]
-            joins.append(client.submit(joined, part.join, *pieces, key=f"{looks[0].key}-joined{at}.{number}"))
-    results = iter((yield client.submit(_listed, *joins, key=f"{looks[0].key}-joined")))
+            pieces = [_taken(client, piece, own, f"piece{at}.{number}", key, among) for own in looks.values()]
+            joins.append(client.submit(joined, part.join, *pieces, key=f"{name}-joined{at}.{number}", priority=1))
+    looks.clear()
+    results = iter((yield client.submit(_listed, *joins, key=f"{name}-joined")))
     return {key: [next(results) for _ in want.parts] if want.parts else next(results) for key, want in wants.items()}
 
 
