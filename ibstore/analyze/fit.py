@@ -297,10 +297,12 @@ class _Bracket:
 
 def _grouped(blocks: Sequence[_Inside]) -> Iterator[tuple[int, NDArray[Any]]]:
     """The values inside, group by group, of those groups that have some."""
-    ends = [np.cumsum(block.counts[3]) for block in blocks]
-    for group in np.flatnonzero(np.sum([block.counts[3] for block in blocks], axis=0)):
-        pieces = [
-            block.values[end[group] - block.counts[3, group] : end[group]]
-            for block, end in zip(blocks, ends, strict=True)
-        ]
-        yield int(group), np.concatenate(pieces)
+    from ibstore.analyze.kernels import regroup
+
+    counts = np.sum([block.counts[3] for block in blocks], axis=0)
+    ends = np.cumsum(counts)
+    places, values = ends - counts, np.empty(ends[-1], blocks[0].values.dtype)
+    for block in blocks:
+        regroup(block.values, block.counts[3], places, values)
+    for group in np.flatnonzero(counts):
+        yield int(group), values[ends[group] - counts[group] : ends[group]]

@@ -54,6 +54,17 @@ def gather(
 
 
 @_compiled
+def regroup(values: NDArray[Any], counts: NDArray[np.int64], ends: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Append ``values``, of which each group has so many, one group after the other, to the groups in ``out``."""
+    place = 0
+    for group in range(len(counts)):
+        for _ in range(counts[group]):
+            out[ends[group]] = values[place]
+            ends[group] += 1
+            place += 1
+
+
+@_compiled
 def count_edges(values: NDArray[Any], edges: NDArray[Any], codes: NDArray[Any]) -> None:
     """Add to ``codes``, (row, unit), how many of ``edges``, (edge, unit), are ≤ the value."""
     for row in range(values.shape[0]):

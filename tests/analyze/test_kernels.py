@@ -148,3 +148,16 @@ def test_keys_are_joined_to_words_without_the_bits_that_are_the_same(keys):
     assert len(set(words)) == len(np.unique(keys, axis=0))
     if len(found) == 1 and keys.shape[1] not in arrow.WHOLE_WORDS:
         assert words == [(int("0" + "".join(map(str, row)), 2),) for row in varying.tolist()]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=4, max_size=4), max_size=5), st.integers(0, 99))
+def test_regroup(counts, seed):
+    """What blocks have of each group stands together afterwards, group by group, in the order of the blocks."""
+    random = np.random.default_rng(seed)
+    blocks = [[random.random(many).astype(np.float32) for many in own] for own in counts]
+    expected = [np.concatenate([np.empty(0, np.float32), *(own[group] for own in blocks)]) for group in range(4)]
+    ends = np.cumsum([0, *(len(own) for own in expected[:-1])])
+    found = np.empty(sum(len(own) for own in expected), np.float32)
+    for own in blocks:
+        kernels.regroup(np.concatenate(own), np.array([len(values) for values in own]), ends, found)
+    np.testing.assert_array_equal(found, np.concatenate(expected))
