@@ -1,5 +1,6 @@
 """What tests of several rooms share: the command line run in this process, and a small store."""
 
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -31,6 +32,21 @@ class Done:
 
 
 Command = Callable[..., Done]
+
+
+FOLDERS = itertools.count()
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder whose path no other test of the process has had.
+
+    pytest gives the path of a folder that was removed to another one; what is remembered of it, as the content of a
+    file that was read there, would be the other's.
+    """
+    folder = tmp_path / f"{next(FOLDERS)}"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture
