@@ -1,8 +1,8 @@
 """`python -m tests.cluster.kills`: workers killed at random moments, and a scheduler once; the table stays the same.
 
-Two workers analyze a store again and again; in each round one of them gets SIGKILL at a random moment. Then the
-scheduler itself is killed, and started anew at its address, with other workers. At last workers are killed as they
-train an ensemble.
+Two workers analyze a store again and again; in each round one of them gets SIGKILL at a random moment. In every other
+round layers are read in blocks. Then the scheduler itself is killed, and started anew at its address, with other
+workers. At last workers are killed as they train an ensemble.
 """
 
 import contextlib
@@ -20,19 +20,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
 from distributed import Client, LocalCluster
 
 from ibstore import Study
-from ibstore.analyze.cluster import connected
+from ibstore.analyze.cluster import connected, divide
 from ibstore.events import Event, ignore
 from ibstore.store import Store
+from ibstore.store.format.layout import Layout
 from tests.analyze.stores import make_store
 
 ROUNDS = 20
 TRAININGS = 5
+BLOCK = 400_000
+"""A layer is in five."""
+
 Result = TypeVar("Result")
 WAISTS = ("medians: *=identity | quantile(bins=2)", "over: *=identity | quantile(bins=4, per=run)")
 
@@ -42,7 +47,7 @@ def make(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     x, y = rng.random((20_000, 2), np.float32), np.arange(20_000) % 10
     layers = {name: rng.random((8, 20_000, 16), np.float32) for name in ("first", "second", "third")}
-    return make_store(folder / "lab.zarr", x, y, layers=layers)
+    return make_store(folder / "lab.zarr", x, y, layers=layers, rows=Layout(1000, 2000))
 
 
 def finished(client: Client) -> Counter[str]:
@@ -65,15 +70,18 @@ def rounds(store: Path, folder: Path, expected: pl.DataFrame, longest: float) ->
     with LocalCluster(n_workers=2, **options) as cluster, Client(cluster) as client:
         for number in range(ROUNDS):
             before = finished(client)
-            seconds = random.uniform(0, longest)
+            in_blocks = number % 2 == 1
+            seconds = random.uniform(0, longest * (1 + 3 * in_blocks))  # in blocks it takes longer
+            size = BLOCK if in_blocks else divide.BLOCK_BYTES
             killer = threading.Thread(target=kill_one, args=(client, seconds))
             killer.start()
-            table = Study(store, folder / f"results{number}").analyze(WAISTS, client=client)
+            with patch.object(divide, "BLOCK_BYTES", size):
+                table = Study(store, folder / f"results{number}").analyze(WAISTS, client=client)
             killer.join()
             most = max((finished(client) - before).values())
             assert table.equals(expected), f"round {number}: another table"
             assert most <= 2, f"round {number}: a unit was done {most} times"
-            told = f"round {number}: killed after {seconds:.2f} s"
+            told = f"round {number}{', in blocks' * in_blocks}: killed after {seconds:.2f} s"
             sys.stdout.write(f"{told}, the same table, no unit done more than {most} times\n")
 
 

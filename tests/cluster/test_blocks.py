@@ -9,6 +9,7 @@ from distributed import Client
 
 from ibstore import Study
 from ibstore.analyze.cluster import divide
+from ibstore.analyze.narrow import fit
 from ibstore.errors import IbstoreError, ValuesError
 from ibstore.store.format.layout import Layout
 from tests.analyze.stores import make_store
@@ -38,32 +39,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("blocks") / "lab.zarr"
     random = np.random.default_rng(0)
     x, y, sample = random.random((130, 2), np.float32), np.arange(130) % 3, random.permutation(1000)[:130]
-    for run in ("one", "two"):
-        wide = np.maximum(random.normal(size=(3, 130, 40)), 0)
-        layers = {"wide": wide, "thin": random.random((3, 130, 2))}
-        make_store(path, x, y, layers=layers, run=run, rows=SHARD, sample=sample)
-    return path
+    layers = {"wide": np.maximum(random.normal(size=(2, 130, 40)), 0), "thin": random.random((2, 130, 2))}
+    return make_store(path, x, y, layers=layers, rows=SHARD, sample=sample)
 
 
-@pytest.fixture(params=[1, 3])
-def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys in one part, or in several."""
-    monkeypatch.setattr(divide, "MOST_ROWS", -(-130 // request.param))
+def tasks(client: Client) -> set[str]:
+    """Names of all tasks that the scheduler remembers."""
+    return set(client.run_on_scheduler(lambda dask_scheduler: [str(key) for key, *_ in dask_scheduler.transition_log]))
 
 
 def reads(client: Client) -> set[str]:
     """What was done to blocks, by name."""
-    log = client.run_on_scheduler(lambda dask_scheduler: [str(key) for key, *_ in dask_scheduler.transition_log])
-    return {key for key in log if "-look" in key or "-count" in key}
+    return {key for key in tasks(client) if "-look" in key or "-count" in key}
 
 
 @pytest.mark.parametrize(
     "about",
     [
         {"estimators": COUNTING},
-        {"estimators": ["plugin", "kde(variance=0.1)"], "runs": "one"},
-        {"keep_keys": "never", "epochs": [0, 2]},
-        {"keep_keys": "always", "layers": "wide", "runs": "two", "memory": 1 << 30},
+        {"estimators": ["plugin", "kde(variance=0.1)"], "keep_keys": "never", "epochs": [0], "layers": "wide"},
     ],
 )
 def test_the_table_is_that_of_one_process(client: Client, store: Path, tmp_path: Path, about: dict) -> None:
@@ -74,10 +68,15 @@ def test_the_table_is_that_of_one_process(client: Client, store: Path, tmp_path:
     assert {key.split("-")[2] for key in reads(client) - before} == {"wide"}
 
 
-@pytest.mark.usefixtures("parts")
-def test_as_much_is_kept_as_by_one_process(client: Client, store: Path, tmp_path: Path) -> None:
+def test_as_much_is_kept_as_by_one_process(
+    client: Client, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here keys are in three parts, by their hash, and units are fitted some at a time."""
+    monkeypatch.setattr(divide, "MOST_ROWS", -(-130 // 3))
+    monkeypatch.setattr(divide, "fit", lambda recipe, form, epochs, _, **how: fit(recipe, form, epochs, 4000, **how))
     spread, alone = Study(store, tmp_path / "spread"), Study(store, tmp_path / "alone")
     spread.analyze(WAISTS, client=client, keep_keys="always")
+    assert any(key.endswith("-piece0.1") for key in tasks(client))
     alone.analyze(WAISTS, keep_keys="always")
     kept = [study.kept().drop("bytes").sort(pl.all()) for study in (spread, alone)]
     assert kept[0].equals(kept[1])
@@ -100,7 +99,7 @@ def test_what_blocks_have_counted_is_not_counted_again(
     client: Client, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a time limit: edges and counts are there, the sum is not."""
-    study, about = Study(store, tmp_path / "results"), {"runs": "one", "layers": "wide", "epochs": [1]}
+    study, about = Study(store, tmp_path / "results"), {"layers": "wide", "epochs": [1]}
     waist = WAISTS[0]
     with monkeypatch.context() as broken:
         broken.setattr(divide, "add_up", stopped)
@@ -125,12 +124,12 @@ def test_somebody_else_may_have_finished_it(client: Client, store: Path, tmp_pat
     from concurrent.futures import ThreadPoolExecutor
 
     def ask(_: int) -> pl.DataFrame:
-        return Study(store, tmp_path / "results").analyze(WAISTS, client=client, runs="one")
+        return Study(store, tmp_path / "results").analyze(WAISTS, client=client)
 
     with ThreadPoolExecutor(2) as both:
         first, second = both.map(ask, range(2))
     assert first.equals(second)
-    assert first.equals(Study(store, tmp_path / "alone").analyze(WAISTS, runs="one"))
+    assert first.equals(Study(store, tmp_path / "alone").analyze(WAISTS))
 
 
 def test_a_blocks_error_is_told_in_its_words(client: Client, tmp_path: Path) -> None:
@@ -152,5 +151,5 @@ def test_a_store_made_anew_is_another(client: Client, tmp_path: Path) -> None:
         make_store(
             place, np.arange(130.0)[:, None], np.arange(130) % 2, layers={"one": values}, rows=SHARD, replace=True
         )
-        found = Study(place, tmp_path / f"spread{seed}").analyze(WAISTS, client=client)
-        assert found.equals(Study(place, tmp_path / f"alone{seed}").analyze(WAISTS))
+        found = Study(place, tmp_path / f"spread{seed}").analyze(WAISTS[0], client=client)
+        assert found.equals(Study(place, tmp_path / f"alone{seed}").analyze(WAISTS[0]))
