@@ -45,10 +45,12 @@ bench: $(READY)  ## the benchmarks; their tables are kept in docs/benchmarks.md
 	$(BIN)/python -m benchmarks.capture
 	$(BIN)/python -m benchmarks.ensemble
 	$(BIN)/python -m benchmarks.literature
+	$(BIN)/python -m benchmarks.scale
 
-kills: $(READY)  ## kill captures and workers at random instants, and go on
+kills: $(READY)  ## kill captures and workers at random instants, and go on; 8 GiB in a worker of 1 GiB
 	$(BIN)/python -m tests.kills
 	$(BIN)/python -m tests.cluster.kills
+	$(BIN)/python -m tests.cluster.large
 
 beside: $(READY)  ## read a store for a minute while it is written
 	$(BIN)/python -m tests.beside

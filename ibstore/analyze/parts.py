@@ -101,7 +101,7 @@ class Parts:
         """Files that hold the parts of these content keys, each part in one of them; what is not there has none."""
         wanted = set(keys)
         homes: dict[str, list[str]] = {}
-        for file in self.files(table):
+        for file in self.files(table) if wanted else ():
             mine = [key for key in file.parts if key in wanted]
             if mine:
                 homes[file.name] = mine

@@ -85,6 +85,14 @@ def test_other_versions_are_refused(client: Client, store: Path, tmp_path: Path)
         Study(store, tmp_path / "results").analyze(WAISTS[0], client=client)
 
 
+def test_zarr_does_one_thing_at_a_time_in_workers(client: Client, store: Path, tmp_path: Path) -> None:
+    Study(store, tmp_path / "results").analyze(WAISTS[0], client=client, layers="thin")
+    told = client.run(
+        lambda: [__import__("zarr").config.get(name) for name in ("async.concurrency", "threading.max_workers")]
+    )
+    assert [1, 1] in told.values()
+
+
 def test_a_killed_worker_costs_the_work_in_flight(client: Client, store: Path, tmp_path: Path) -> None:
     """Every worker is killed once, as it works; the nannies start others."""
     study, killed = Study(store, tmp_path / "results"), set()

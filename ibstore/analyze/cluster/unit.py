@@ -11,6 +11,7 @@ from ibstore.analyze.waist import Waist
 from ibstore.errors import IbstoreError
 from ibstore.events import ignore
 from ibstore.store import Store
+from ibstore.store.format.arrays import turn_down
 from ibstore.store.places import open_storage
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Unit:
 @lru_cache(maxsize=16)
 def opened(unit: Unit) -> "Selection":
     """The unit as a question of its own; for each of its blocks it is asked again."""
+    turn_down()
     return unit.selection()
 
 

@@ -20,6 +20,11 @@ from ibstore.store.places import RECORD
 COORDINATE: Final = Encoding()
 
 
+def turn_down() -> None:
+    """Have zarr do one thing at a time from now on: in a process that is one of many on its machine."""
+    zarr.config.set({"async.concurrency": 1, "threading.max_workers": 1})
+
+
 def create(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
