@@ -57,7 +57,7 @@ def rm(
         list[str] | None, typer.Option("--waist", "-w", help="Only of this waist; may be repeated.")
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", help="Only of this table: counts, information_plane or patterns.")
+        str | None, typer.Option("--table", help="Only of this table: counts, information_plane, patterns or blocks.")
     ] = None,
     unused: Annotated[bool, typer.Option("--unused", help="Only what no waist asks for any more.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="All of it.")] = False,
