@@ -1,6 +1,7 @@
 """Layers that are read in blocks of samples: the table of one process, bit for bit, and as much kept."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,8 @@ from distributed import Client
 from ibstore import Study
 from ibstore.analyze.cluster import divide
 from ibstore.analyze.narrow import fit
-from ibstore.errors import IbstoreError, ValuesError
+from ibstore.errors import IbstoreError, StoreError, ValuesError
+from ibstore.events import Event
 from ibstore.store.format.layout import Layout
 from tests.analyze.stores import make_store
 
@@ -62,10 +64,12 @@ def reads(client: Client) -> set[str]:
 )
 def test_the_table_is_that_of_one_process(client: Client, store: Path, tmp_path: Path, about: dict) -> None:
     before = reads(client)
-    spread = Study(store, tmp_path / "spread").analyze(WAISTS, client=client, **about)
+    events: list[Event] = []
+    spread = Study(store, tmp_path / "spread").analyze(WAISTS, client=client, emit=events.append, **about)
     alone = Study(store, tmp_path / "alone").analyze(WAISTS, **about)
     assert spread.equals(alone)
     assert {key.split("-")[2] for key in reads(client) - before} == {"wide"}
+    assert {"run0 · wide · passed over", "run0 · wide · 3 of 3 blocks"} <= {event.detail for event in events}
 
 
 def test_as_much_is_kept_as_by_one_process(
@@ -141,6 +145,14 @@ def test_a_blocks_error_is_told_in_its_words(client: Client, tmp_path: Path) -> 
     for waist in (WAISTS[0], WAISTS[2]):
         with pytest.raises(ValuesError, match="run 'run0', layer 'one', epoch 0 has NaN, which no bin holds"):
             Study(broken, tmp_path / "results").analyze(waist, client=client)
+
+
+def test_a_folder_that_is_not_shared_is_told(client: Client, store: Path, tmp_path: Path) -> None:
+    elsewhere = patch(
+        "ibstore.analyze.cluster.spread.shared_place", lambda place: place.replace("results", "elsewhere")
+    )
+    with elsewhere, pytest.raises(StoreError, match=r"its edges are not in .*elsewhere.*: name a folder that all"):
+        Study(store, tmp_path / "results").analyze(WAISTS[0], client=client)
 
 
 def test_a_store_made_anew_is_another(client: Client, tmp_path: Path) -> None:

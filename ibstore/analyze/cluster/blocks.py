@@ -79,12 +79,14 @@ class Divided:
     @property
     def key(self) -> str:
         """Name of the work, the same whoever asks for it again."""
-        return f"{self.unit.key}-{content_key({'t': self.t_keys, 'blocks': [vars(block) for block in self.blocks]})}"
+        about = {"t": self.t_keys, "kept": self.kept, "parts": self.parts}
+        return f"{self.unit.key}-{content_key(about | {'blocks': [vars(block) for block in self.blocks]})}"
 
-    def tasks(self, selection: "Selection", segment: str | None = None) -> list[Task]:
-        """Its tasks, or those of a segment."""
+    def lacking(self, selection: "Selection", segment: str | None = None) -> list[Task]:
+        """Its tasks, or those of a segment, that lack what the estimators make: others may have finished some."""
         of_segment = [task for task in selection.todo if segment is None or task.segment.key == segment]
-        return [task for task in of_segment if task.t_key in self.t_keys]
+        own = [task for task in of_segment if task.t_key in self.t_keys]
+        return [task for task, _ in estimates.lacking(own, self.unit.estimators, selection.parts)]
 
 
 def name_inputs(unit: Unit) -> dict[str, CountsOfCounts]:
@@ -134,10 +136,10 @@ def joined(join: Join, *found: Sequence[Any]) -> Any:
 def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory | None) -> None:
     """Keep the counts of a block's keys, unless they are kept."""
     selection = opened(divided.unit)
-    tasks = {task.recipe: task for task in divided.tasks(selection, block.segment)}
+    tasks = {task.recipe: task for task in divided.lacking(selection, block.segment)}
     names = {recipe: f"t{number}" for number, recipe in enumerate(tasks)}
     due = {name for task in tasks.values() for name in names_of(divided, task, block, marginals)}
-    if due and due <= selection.parts.existing(TABLE, due):
+    if due <= selection.parts.existing(TABLE, due):
         return
     from ibstore.analyze.sql.counts import KeyCounter
 
@@ -199,7 +201,10 @@ def _edges(task: Task, parts: Parts) -> Edges | int:
         return 0
     found = parts.rows(TABLE, [task.edges_key])
     if not found:
-        raise StoreError(f"{task.what}: its edges are no longer in {parts.storage.where(TABLE)}; analyze again")
+        raise StoreError(
+            f"{task.what}: its edges are not in {parts.storage.where(TABLE)}; name a folder that all workers and this "
+            "process share, or a bucket, with --results; if they were removed meanwhile, analyze again"
+        )
     rows = found[0]
     return np.array(rows["edges"].to_list(), np.float64).reshape(len(rows), -1).T
 

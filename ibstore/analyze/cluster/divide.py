@@ -96,11 +96,14 @@ def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts
         client.submit(count, work, block, marginals, held.get(block), key=f"{work.key}-count-{block.name}")
         for block in work.blocks
     ]
-    del held
     sums = [
         client.submit(add_up, work, part, marginals, *counts, key=f"{work.key}-sum{part}") for part in range(work.parts)
     ]
-    done = yield client.submit(finish, work, marginals, *sums, key=f"{work.key}-finish")
+    last = client.submit(finish, work, marginals, *sums, key=f"{work.key}-finish")
+    del held, sums
+    for number, each in enumerate(counts, 1):
+        yield each, f"{number} of {len(counts)} blocks"
+    done = yield last, "added up"
     for task in (each for each in tasks if done and is_fitted(each.recipe)):
         parts.storage.remove(f"{TABLE}/{task.edges_key}.parquet")
     return bool(done)
@@ -108,7 +111,7 @@ def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts
 
 def _fitted(
     client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts", budget: Budget
-) -> "Generator[Future[Any], Any, dict[Block, Future[Any]]]":
+) -> "Generator[tuple[Future[Any], str], Any, dict[Block, Future[Any]]]":
     """Edges of the tasks, in passes over all blocks, are kept; what the workers hold of the blocks from now on."""
     fitted = {task.recipe: task for task in tasks if is_fitted(task.recipe)}
     there = parts.existing(TABLE, {task.edges_key for task in fitted.values()})
@@ -155,7 +158,7 @@ def _taken(client: "Client", take: Callable[..., Any], look: "Future[Any]", name
 
 def _joined(
     client: "Client", wants: Mapping[Key, Pass], looks: "dict[Block, Future[Any]]"
-) -> "Generator[Future[Any], Any, dict[Key, Any]]":
+) -> "Generator[tuple[Future[Any], str], Any, dict[Key, Any]]":
     """What was found of all blocks, by key: each part of it is joined by itself, by whatever worker; looks are gone."""
     name, joins = next(iter(looks.values())).key, []
     for at, (key, want) in enumerate(wants.items()):
@@ -164,7 +167,7 @@ def _joined(
             pieces = [_taken(client, piece, own, f"piece{at}.{number}", key, among) for own in looks.values()]
             joins.append(client.submit(joined, part.join, *pieces, key=f"{name}-joined{at}.{number}", priority=1))
     looks.clear()
-    results = iter((yield client.submit(_listed, *joins, key=f"{name}-joined")))
+    results = iter((yield client.submit(_listed, *joins, key=f"{name}-joined"), "passed over"))
     return {key: [next(results) for _ in want.parts] if want.parts else next(results) for key, want in wants.items()}
 
 

@@ -8,8 +8,9 @@ from ibstore.errors import IbstoreError
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    Script = Generator[Future[Any], Any, bool]
-    """What is to be done for a job: yields futures one by one, is sent their results, returns whether it is done."""
+    Script = Generator[tuple[Future[Any], str], Any, bool]
+    """What is to be done for a job: yields futures one by one, and what each is, is sent their results, and returns
+    whether it is done."""
 
 Job = TypeVar("Job")
 
@@ -22,17 +23,20 @@ AT_ONCE: Final = 4096
 
 def handed_out(work: Callable[[Job], Any], jobs: Mapping[str, Job], client: "Client") -> Iterator[Job]:
     """Jobs, by names that are the same whoever asks again, as workers have done them; as `followed` does."""
-    return followed(((job, single(client, work, job, name)) for name, job in jobs.items()), client)
+    scripts = ((job, single(client, work, job, name)) for name, job in jobs.items())
+    return (job for job, _ in followed(scripts, client))
 
 
 def single(client: "Client", work: Callable[[Job], Any], job: Job, name: str) -> "Script":
     """The script of a job that is done in one piece."""
-    yield client.submit(work, job, key=name)
+    yield client.submit(work, job, key=name), ""
     return True
 
 
-def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Iterator[Job]:
-    """Jobs as their scripts come to their ends; those whose work was lost with the scheduler are passed over.
+def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Iterator[tuple[Job, str | None]]:
+    """Jobs with what of them has been done, and with None as their scripts come to their ends.
+
+    Those whose work was lost with the scheduler are passed over.
 
     Raises
     ------
@@ -42,12 +46,12 @@ def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Itera
     from distributed import as_completed
 
     coming = iter(scripts)
-    waiting: dict[Future[Any], tuple[Job, Script]] = {}
+    waiting: dict[Future[Any], tuple[Job, Script, str]] = {}
     ready = as_completed(loop=client.loop)
 
-    def wait(future: "Future[Any]", job: Job, script: "Script") -> None:
-        waiting[future] = job, script
-        ready.add(future)
+    def wait(step: "tuple[Future[Any], str]", job: Job, script: "Script") -> None:
+        waiting[step[0]] = job, script, step[1]
+        ready.add(step[0])
 
     try:
         while True:
@@ -56,7 +60,7 @@ def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Itera
             if not waiting:
                 return
             future = next(ready)
-            job, script = waiting[future]
+            job, script, what = waiting[future]
             found = _result(future)
             del waiting[future]
             if found is LOST:
@@ -65,9 +69,11 @@ def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Itera
                 wait(script.send(found), job, script)
             except StopIteration as end:
                 if end.value:
-                    yield job
+                    yield job, None
+            else:
+                yield job, what
     finally:
-        for _, script in waiting.values():
+        for _, script, _ in waiting.values():
             script.close()  # and what it waits for is forgotten: errors too, whoever holds their traceback
         client.cancel(list(waiting))
 

@@ -84,9 +84,9 @@ class Cluster:
         while todo:
             self._tell_of_nobody(selection)
             before = done
-            for work in followed(self._scripts(todo, selection), self.client):
-                selection.emit(Event("analyze", done, total, work.unit.title))
-                done += 1
+            for work, what in followed(self._scripts(todo, selection), self.client):
+                selection.emit(Event("analyze", done, total, f"{work.unit.title}{f' · {what}' if what else ''}"))
+                done += what is None
             lost = len(todo) - (done - before)
             todo = self._work(selection, estimators)
             if todo:

@@ -19,7 +19,6 @@ from ibstore.analyze.tasks import Task
 from ibstore.errors import IbstoreError
 
 if TYPE_CHECKING:
-    from ibstore.analyze.selection import Selection
     from ibstore.analyze.sql.counts import Counts
 
 
@@ -29,7 +28,7 @@ def add_up(divided: Divided, part: int, marginals: Marginals, *_: None) -> "dict
 
     selection = opened(divided.unit)
     parts, budget, found = selection.parts, selection.budget, {}
-    for task in _lacking(divided, selection):
+    for task in divided.lacking(selection):
         names = [own[part] for own in _names(divided, task, marginals)]
         if parts.existing(TABLE, names) < set(names):  # whoever else asked for this has finished it, and removed them
             return None
@@ -44,7 +43,7 @@ def finish(divided: Divided, marginals: Marginals, *sums: "Mapping[str, Mapping[
     from ibstore.analyze.sql.counts import with_marginals
 
     selection = opened(divided.unit)
-    lacking = _lacking(divided, selection)
+    lacking = divided.lacking(selection)
     of_parts = [each for each in sums if each is not None and {task.t_key for task in lacking} <= each.keys()]
     if len(of_parts) < divided.parts:
         return not lacking
@@ -60,12 +59,6 @@ def finish(divided: Divided, marginals: Marginals, *sums: "Mapping[str, Mapping[
         for name in {name for each in names for name in each}:
             selection.parts.storage.remove(f"{TABLE}/{name}.parquet")
     return True
-
-
-def _lacking(divided: Divided, selection: "Selection") -> list[Task]:
-    """Tasks that lack what the estimators make."""
-    estimators = divided.unit.estimators
-    return [task for task, _ in estimates.lacking(divided.tasks(selection), estimators, selection.parts)]
 
 
 def _names(divided: Divided, task: Task, marginals: Marginals) -> list[list[str]]:

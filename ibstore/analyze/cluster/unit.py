@@ -61,7 +61,7 @@ class Unit:
     def key(self) -> str:
         """Name of the work, the same whoever asks for it again."""
         about = {name: value for name, value in vars(self).items() if name not in {"budget", "key"}}
-        return f"ibstore-{self.run}-{self.layer}-{content_key(about)}"
+        return f"ibstore-{self.run}-{self.layer}-{content_key(about | {'keep_keys': self.budget['keep_keys']})}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Unit) and (self.key, self.budget) == (other.key, other.budget)
