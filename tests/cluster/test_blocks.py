@@ -151,7 +151,7 @@ def test_a_folder_that_is_not_shared_is_told(client: Client, store: Path, tmp_pa
     elsewhere = patch(
         "ibstore.analyze.cluster.spread.shared_place", lambda place: place.replace("results", "elsewhere")
     )
-    with elsewhere, pytest.raises(StoreError, match=r"its edges are not in .*elsewhere.*: name a folder that all"):
+    with elsewhere, pytest.raises(StoreError, match=r"its edges are not in .*elsewhere.*; name a folder that all"):
         Study(store, tmp_path / "results").analyze(WAISTS[0], client=client)
 
 
