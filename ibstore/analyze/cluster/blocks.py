@@ -5,7 +5,7 @@ beside the results, for `sums`. Only what edges are fitted with, a few values ou
 worker.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +139,11 @@ def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory |
     due = {name for task in tasks.values() for name in names_of(divided, task, block, marginals)}
     if due and due <= selection.parts.existing(TABLE, due):
         return
+    found = {task.recipe: _edges(task, selection.parts) for task in uncounted(tasks.values(), selection.parts)}
+    edges = {recipe: own for recipe, own in found.items() if own is not None}
+    tasks = {recipe: tasks[recipe] for recipe in edges}
+    if not tasks:
+        return
     from ibstore.analyze.sql.counts import KeyCounter
 
     task, budget = next(iter(tasks.values())), selection.budget
@@ -147,7 +152,7 @@ def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory |
         _begin(counter, task, block, counted_with(marginals, task), selection.parts)
         scan(
             layer_source(task, [task.segment], budget.threads, within=block.samples),
-            {recipe: _edges(own, selection.parts) for recipe, own in tasks.items()},
+            edges,
             lambda recipe, epoch, start, keys: counter.take(names[recipe], epochs[epoch], start - block.start, keys),
             threads=budget.threads,
             device=budget.find_device(),
@@ -193,12 +198,21 @@ def names_of(divided: Divided, task: Task, block: Block, marginals: Marginals) -
     return [*counts, content_key({"patterns": True, **about})] if task.t_key in divided.kept else counts
 
 
-def _edges(task: Task, parts: Parts) -> Edges | int:
-    """Edges that are kept; none where nothing is fitted."""
+def uncounted(tasks: Iterable[Task], parts: Parts) -> list[Task]:
+    """Those whose counts are not kept by now: whoever else asked for them may have finished them."""
+    by_key = {task.counts_key: task for task in tasks}
+    there = parts.existing("counts", by_key.keys())
+    return [task for key, task in by_key.items() if key not in there]
+
+
+def _edges(task: Task, parts: Parts) -> Edges | int | None:
+    """Edges that are kept; 0 where nothing is fitted, None where nobody needs them any more."""
     if not is_fitted(task.recipe):
         return 0
     found = parts.rows(TABLE, [task.edges_key])
     if not found:
+        if not uncounted([task], parts):
+            return None
         raise StoreError(f"{task.what}: its edges are no longer in {parts.storage.where(TABLE)}; analyze again")
     rows = found[0]
     return np.array(rows["edges"].to_list(), np.float64).reshape(len(rows), -1).T

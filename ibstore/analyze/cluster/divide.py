@@ -100,10 +100,10 @@ def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts
     sums = [
         client.submit(add_up, work, part, marginals, *counts, key=f"{work.key}-sum{part}") for part in range(work.parts)
     ]
-    done = yield client.submit(finish, work, marginals, *sums, key=f"{work.key}-finish")
-    for task in (each for each in tasks if done and is_fitted(each.recipe)):
+    yield client.submit(finish, work, marginals, *sums, key=f"{work.key}-finish")
+    for task in (each for each in tasks if is_fitted(each.recipe)):
         parts.storage.remove(f"{TABLE}/{task.edges_key}.parquet")
-    return bool(done)
+    return True
 
 
 def _fitted(
