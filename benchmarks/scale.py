@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks.measure import keep, machine
 from benchmarks.simulation import HOUR, Layer, Nodes, Rates, simulate, stages
 from ibstore.analyze.cluster.divide import MOST_BLOCKS, MOST_ROWS
+from ibstore.analyze.cluster.hands import AT_ONCE
 from ibstore.analyze.fit import Population
 from ibstore.analyze.plan import Budget
 
@@ -83,7 +84,8 @@ def row(case: Case, rates: Rates) -> str:
     """What the simulation says of a case."""
     layer, nodes = divided(case.blocks), case.nodes
     some = replace(nodes, count=nodes.count // SHARE)
-    seen = simulate(layer, LAYERS * EPOCHS // SHARE, replace(rates, scheduler=rates.scheduler * SHARE), some)
+    layers, at_once = LAYERS * EPOCHS // SHARE, -(-AT_ONCE // case.blocks // SHARE)
+    seen = simulate(layer, layers, at_once, replace(rates, scheduler=rates.scheduler * SHARE), some)
     reads = layer.fits + 1
     network = reads * layer.bytes * rates.stored / (nodes.network * nodes.count)
     decoding = reads * layer.bytes / rates.decode / nodes.workers

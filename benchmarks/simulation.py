@@ -1,8 +1,8 @@
 """A cluster that analyzes a large store, simulated task by task: what `benchmarks.scale` asks.
 
-Workers take tasks in the order in which they were handed out, a scheduler needs its time for each, nodes share their
-network, take longer now and then, and fail. Nothing here knows ibstore: a layer of an epoch is so many blocks, which
-are passed over a few times, and a sum at the end.
+Workers take tasks in the order in which they were handed out, but those of layers that are begun first; a scheduler
+needs its time for each, nodes share their network, take longer now and then, and fail. Nothing here knows ibstore: a
+layer of an epoch is so many blocks, which are passed over a few times, and sums at the end.
 """
 
 from collections import deque
@@ -13,8 +13,6 @@ from random import Random
 from typing import Final
 
 HOUR: Final = 3600.0
-AT_ONCE: Final = 4096
-"""Layers whose tasks are handed out at one time."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +105,16 @@ def stages(layer: Layer, rates: Rates, nodes: Nodes) -> list[Stage]:
     return [*fitting, counting, Stage(layer.parts, rows / rates.merge + rows * rates.row / share, one)]
 
 
-def simulate(layer: Layer, layers: int, rates: Rates, nodes: Nodes, seed: int = 0) -> Simulated:
-    """So many layers like one, from the first task to the last."""
-    return _Run(layer, layers, rates, nodes, Random(seed)).run()
+def simulate(layer: Layer, layers: int, at_once: int, rates: Rates, nodes: Nodes) -> Simulated:
+    """So many layers like one, some at one time, from the first task to the last."""
+    return _Run(layer, layers, at_once, rates, nodes, Random(0)).run()
 
 
 @dataclass
 class _Run:
     layer: Layer
     layers: int
+    at_once: int
     rates: Rates
     nodes: Nodes
     random: Random
@@ -127,7 +126,7 @@ class _Run:
         self._due = {0: 0}
         self._free, self._events = list(range(self.nodes.workers)), list[tuple[float, int, int, int, float]]()
         self._coming, self._scheduler = iter(range(self.layers)), 0.0
-        for number in self._next(AT_ONCE):
+        for number in self._next(self.at_once):
             self._hand_out(number, 0, plan)
         now = 0.0
         while self._ready or self._events:
@@ -144,7 +143,11 @@ class _Run:
 
     def _hand_out(self, number: int, stage: int, plan: list[Stage]) -> None:
         self._due[number] = plan[stage].tasks
-        self._ready.extend([(number, stage)] * plan[stage].tasks)
+        more = [(number, stage)] * plan[stage].tasks
+        if stage:
+            self._ready.extendleft(more)  # what is begun comes first
+        else:
+            self._ready.extend(more)
 
     def _begin(self, now: float, plan: list[Stage]) -> None:
         """A worker takes the next task, as soon as the scheduler has time for it."""

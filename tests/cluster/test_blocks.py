@@ -1,6 +1,7 @@
 """Layers that are read in blocks of samples: the table of one process, bit for bit, and as much kept."""
 
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -10,7 +11,10 @@ from distributed import Client
 
 from ibstore import Study
 from ibstore.analyze.cluster import divide
+from ibstore.analyze.cluster.blocks import keep_edges
+from ibstore.analyze.cluster.unit import Unit
 from ibstore.analyze.narrow import fit
+from ibstore.analyze.parts import VERSION
 from ibstore.errors import IbstoreError, StoreError, ValuesError
 from ibstore.events import Event
 from ibstore.store.format.layout import Layout
@@ -165,3 +169,25 @@ def test_a_store_made_anew_is_another(client: Client, tmp_path: Path) -> None:
         )
         found = Study(place, tmp_path / f"spread{seed}").analyze(WAISTS[0], client=client)
         assert found.equals(Study(place, tmp_path / f"alone{seed}").analyze(WAISTS[0]))
+
+
+def test_two_clusters_may_be_asked_the_same(client: Client, store: Path, tmp_path: Path) -> None:
+    """The second finishes everything while the first has fitted its edges; nothing is left of the blocks."""
+
+    def overtaken(*given: Any) -> None:
+        keep_edges(*given)
+        if not overtaken.done:
+            overtaken.done = True
+            Study(store, tmp_path / "results").analyze(WAISTS, client=client)
+
+    overtaken.done = False
+    with patch.object(divide, "keep_edges", overtaken):
+        first = Study(store, tmp_path / "results").analyze(WAISTS, client=client)
+    assert first.equals(Study(store, tmp_path / "alone").analyze(WAISTS))
+    assert not list((tmp_path / "results" / "blocks").iterdir())
+
+
+def test_other_versions_are_refused(client: Client, store: Path, tmp_path: Path) -> None:
+    other = patch("ibstore.analyze.cluster.spread.Unit", lambda **given: Unit(**given, version=VERSION + 1))
+    with other, pytest.raises(IbstoreError, match=f"numbers of version {VERSION}, and {VERSION + 1} are asked for"):
+        Study(store, tmp_path / "results").analyze(WAISTS[0], client=client, layers="wide")

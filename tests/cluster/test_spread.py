@@ -134,6 +134,8 @@ def test_places_that_no_worker_finds_are_refused(client: Client, tmp_path: Path)
         ("host:8786", "'host:8786' is no scheduler"),
         ("nothing.json", "there is no scheduler file nothing.json"),
         ("tcp://127.0.0.1:1", "no scheduler answers at tcp://127.0.0.1:1"),
+        ("tcp://127.0.0.1", "no scheduler answers at tcp://127.0.0.1 (missing port"),
+        ("tls://127.0.0.1:1", "no scheduler answers at tls://127.0.0.1:1 (TLS expects"),
     ],
 )
 def test_what_is_no_scheduler_is_refused(
@@ -143,6 +145,14 @@ def test_what_is_no_scheduler_is_refused(
     done = ibstore("analyze", store, "--scheduler", text, "--results", tmp_path / "results")
     assert (done.code, done.out) == (1 if "answers" in message else 2, "")
     assert message in done.err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_a_file_that_names_no_scheduler_is_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "scheduler.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match=r"scheduler.json is no scheduler file"), connected(str(file)):
+        pass
 
 
 def test_processes_of_this_machine_from_the_command_line(ibstore: Command, store: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ beside the results, for `sums`. Only what edges are fitted with, a few values ou
 worker.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +82,10 @@ class Divided:
         about = {"t": self.t_keys, "kept": self.kept, "parts": self.parts}
         return f"{self.unit.key}-{content_key(about | {'blocks': [vars(block) for block in self.blocks]})}"
 
-    def lacking(self, selection: "Selection", segment: str | None = None) -> list[Task]:
-        """Its tasks, or those of a segment, that lack what the estimators make: others may have finished some."""
+    def tasks(self, selection: "Selection", segment: str | None = None) -> list[Task]:
+        """Its tasks, or those of a segment."""
         of_segment = [task for task in selection.todo if segment is None or task.segment.key == segment]
-        own = [task for task in of_segment if task.t_key in self.t_keys]
-        return [task for task, _ in estimates.lacking(own, self.unit.estimators, selection.parts)]
+        return [task for task in of_segment if task.t_key in self.t_keys]
 
 
 def name_inputs(unit: Unit) -> dict[str, CountsOfCounts]:
@@ -136,11 +135,16 @@ def joined(join: Join, *found: Sequence[Any]) -> Any:
 def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory | None) -> None:
     """Keep the counts of a block's keys, unless they are kept."""
     selection = opened(divided.unit)
-    tasks = {task.recipe: task for task in divided.lacking(selection, block.segment)}
-    names = {recipe: f"t{number}" for number, recipe in enumerate(tasks)}
-    due = {name for task in tasks.values() for name in names_of(divided, task, block, marginals)}
+    wanted = uncounted(divided.tasks(selection, block.segment), selection.parts)
+    due = {name for task in wanted for name in names_of(divided, task, block, marginals)}
     if due <= selection.parts.existing(TABLE, due):
         return
+    found = {task.recipe: _edges(task, selection.parts) for task in wanted}
+    edges = {recipe: own for recipe, own in found.items() if own is not None}
+    tasks = {task.recipe: task for task in wanted if task.recipe in edges}
+    if not tasks:
+        return
+    names = {recipe: f"t{number}" for number, recipe in enumerate(tasks)}
     from ibstore.analyze.sql.counts import KeyCounter
 
     task, budget = next(iter(tasks.values())), selection.budget
@@ -149,7 +153,7 @@ def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory |
         _begin(counter, task, block, counted_with(marginals, task), selection.parts)
         scan(
             layer_source(task, [task.segment], budget.threads, within=block.samples),
-            {recipe: _edges(own, selection.parts) for recipe, own in tasks.items()},
+            edges,
             lambda recipe, epoch, start, keys: counter.take(names[recipe], epochs[epoch], start - block.start, keys),
             threads=budget.threads,
             device=budget.find_device(),
@@ -195,12 +199,21 @@ def names_of(divided: Divided, task: Task, block: Block, marginals: Marginals) -
     return [*counts, content_key({"patterns": True, **about})] if task.t_key in divided.kept else counts
 
 
-def _edges(task: Task, parts: Parts) -> Edges | int:
-    """Edges that are kept; none where nothing is fitted."""
+def uncounted(tasks: Iterable[Task], parts: Parts) -> list[Task]:
+    """Those whose counts are not kept by now: whoever else asked for them may have finished them."""
+    by_key = {task.counts_key: task for task in tasks}
+    there = parts.existing("counts", by_key.keys())
+    return [task for key, task in by_key.items() if key not in there]
+
+
+def _edges(task: Task, parts: Parts) -> Edges | int | None:
+    """Edges that are kept; 0 where nothing is fitted, None where nobody needs them any more."""
     if not is_fitted(task.recipe):
         return 0
     found = parts.rows(TABLE, [task.edges_key])
     if not found:
+        if not uncounted([task], parts):
+            return None
         raise StoreError(
             f"{task.what}: its edges are not in {parts.storage.where(TABLE)}; name a folder that all workers and this "
             "process share, or a bucket, with --results; if they were removed meanwhile, analyze again"

@@ -1,5 +1,7 @@
 """A client of the cluster that a text speaks of: one that runs, or workers on this machine."""
 
+import asyncio
+import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -70,17 +72,35 @@ def connected(text: str, memory: int | None = None, gpus: Sequence[str] = ()) ->
             f"{text!r} is no scheduler; give its address (tcp://host:8786), its file (….json), or local:N for N "
             "processes on this machine"
         )
-    if text.endswith(".json") and not Path(text).is_file():
-        raise UsageError(f"there is no scheduler file {text}; give the one that `dask scheduler` wrote")
     where = {"scheduler_file": text} if text.endswith(".json") else {"address": text}
     try:
+        asyncio.run(_greet(_address(text) if text.endswith(".json") else text))
         client = Client(**where, timeout=SECONDS, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:
         raise IbstoreError(
             f"no scheduler answers at {text} ({error}); start one, or give another --scheduler"
         ) from error
     with client:
         yield client
+
+
+def _address(file: str) -> str:
+    """What a scheduler file says."""
+    if not Path(file).is_file():
+        raise UsageError(f"there is no scheduler file {file}; give the one that `dask scheduler` wrote")
+    try:
+        return str(json.loads(Path(file).read_bytes())["address"])
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{file} is no scheduler file; give the one that `dask scheduler` wrote") from None
+
+
+async def _greet(address: str) -> None:
+    """Connect once: of an address that it cannot even try, a client waits a minute for its own end."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    comm = await connect(address, timeout=SECONDS, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 def _start(cluster: "LocalCluster", count: int, gpus: Sequence[str]) -> None:

@@ -46,6 +46,10 @@ BLOCK_BYTES: Final = 1 << 30
 MOST_BLOCKS: Final = 128
 """Of an epoch's layer: of one that is larger than 128 GiB blocks are larger, since each task costs the scheduler."""
 
+BEGUN: Final = 1
+TAKEN: Final = 2
+"""Priorities: what is begun comes before other layers, and what was found is taken before more is looked for."""
+
 NARROW: Final = 8
 """Reduced values that are so many times smaller than stored ones are held by the workers from pass to pass."""
 
@@ -66,6 +70,11 @@ def _passed_over(task: Task) -> "Sequence[Segment]":
     return task.run.segments if task.recipe.per == "run" else [task.segment]
 
 
+def most_blocks(size: int) -> int:
+    """Into how many blocks so many bytes are cut, unless what is found of them has no room."""
+    return max(1, min(MOST_BLOCKS, size // BLOCK_BYTES))
+
+
 def divided(unit: Unit, tasks: Sequence[Task], budget: Budget) -> Divided:
     """A unit of some tasks, which share the segments that they are fitted on, in blocks."""
     chosen = {task.segment.key for task in tasks}
@@ -81,7 +90,7 @@ def _blocks(tasks: Sequence[Task], budget: Budget) -> Iterator[Block]:
     task, source = tasks[0], layer_source(tasks[0], [tasks[0].segment], 1)
     recipes = {task.recipe for task in tasks if is_fitted(task.recipe)}
     found = sum(bytes_to_fit(recipe, source.form(recipe)) for recipe in recipes)
-    blocks = max(1, min(MOST_BLOCKS, source.bytes // BLOCK_BYTES), 2 * found // budget.counting)
+    blocks = max(most_blocks(source.bytes), 2 * found // budget.counting)
     for segment in _passed_over(task):
         for span in segment.array(task.split, task.layer).spans(1, -(-source.samples // blocks)):
             yield Block(segment.key, span.start, span.stop)
@@ -92,21 +101,23 @@ def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts
     inputs = {"x": sorted({task.x_key for task in tasks}), "kept": work.unit.results}
     marginals = client.submit(name_inputs, work.unit, key=f"ibstore-inputs-{content_key(inputs)}")
     held = yield from _fitted(client, work, tasks, parts, budget)
+    name = f"{work.key}-count"
     counts = [
-        client.submit(count, work, block, marginals, held.get(block), key=f"{work.key}-count-{block.name}")
+        client.submit(count, work, block, marginals, held.get(block), key=f"{name}-{block.name}", priority=BEGUN)
         for block in work.blocks
     ]
     sums = [
-        client.submit(add_up, work, part, marginals, *counts, key=f"{work.key}-sum{part}") for part in range(work.parts)
+        client.submit(add_up, work, part, marginals, *counts, key=f"{work.key}-sum{part}", priority=TAKEN)
+        for part in range(work.parts)
     ]
-    last = client.submit(finish, work, marginals, *sums, key=f"{work.key}-finish")
+    last = client.submit(finish, work, marginals, *sums, key=f"{work.key}-finish", priority=TAKEN)
     del held, sums
     for number, each in enumerate(counts, 1):
         yield each, f"{number} of {len(counts)} blocks"
-    done = yield last, "added up"
-    for task in (each for each in tasks if done and is_fitted(each.recipe)):
+    yield last, "added up"
+    for task in (each for each in tasks if is_fitted(each.recipe)):
         parts.storage.remove(f"{TABLE}/{task.edges_key}.parquet")
-    return bool(done)
+    return True
 
 
 def _fitted(
@@ -125,8 +136,10 @@ def _fitted(
     passes = Passes(source, {(recipe, None): finding for recipe, finding in findings.items()})
     views = frozenset(recipe.view for recipe, form in forms.items() if form.bytes * epochs * NARROW <= source.bytes)
     held: dict[Block, Future[Any]] = {}
+    priority = 0
     while passes.wants:
-        looks = _looks(client, work, blocks, passes.wants, views, held)
+        looks = _looks(client, work, blocks, passes.wants, views, held, priority)
+        priority = BEGUN
         held = {block: _taken(client, memory, own, "memory") for block, own in looks.items() if views}
         passes.advance((yield from _joined(client, passes.wants, looks)))
     for (recipe, _), edges in passes.results.items():
@@ -141,19 +154,21 @@ def _looks(
     wants: Mapping[Key, Pass],
     views: frozenset[View],
     held: "Mapping[Block, Future[Any]]",
+    priority: int,
 ) -> "dict[Block, Future[Any]]":
     """What a pass finds of each block."""
     name = f"{work.key}-{uuid4().hex[:8]}"  # what is found hangs on the budget: it is for nobody else
-    wanted = client.submit(_same, dict(wants), key=f"{name}-wants")
+    wanted = client.submit(_same, dict(wants), key=f"{name}-wants", priority=priority)
+    given = {block: (work, block, wanted, views, held.get(block)) for block in blocks}
     return {
-        block: client.submit(look, work, block, wanted, views, held.get(block), key=f"{name}-look-{block.name}")
-        for block in blocks
+        block: client.submit(look, *own, key=f"{name}-look-{block.name}", priority=priority)
+        for block, own in given.items()
     }
 
 
 def _taken(client: "Client", take: Callable[..., Any], look: "Future[Any]", name: str, *about: Any) -> "Future[Any]":
     """A part of what was found of a block: before others are looked at, so that the whole of it can be forgotten."""
-    return client.submit(take, look, *about, key=f"{look.key}-{name}", priority=1)
+    return client.submit(take, look, *about, key=f"{look.key}-{name}", priority=TAKEN)
 
 
 def _joined(
@@ -165,9 +180,9 @@ def _joined(
         for number, part in enumerate(want.parts or [want]):
             among = number if want.parts else None
             pieces = [_taken(client, piece, own, f"piece{at}.{number}", key, among) for own in looks.values()]
-            joins.append(client.submit(joined, part.join, *pieces, key=f"{name}-joined{at}.{number}", priority=1))
+            joins.append(client.submit(joined, part.join, *pieces, key=f"{name}-joined{at}.{number}", priority=TAKEN))
     looks.clear()
-    results = iter((yield client.submit(_listed, *joins, key=f"{name}-joined"), "passed over"))
+    results = iter((yield client.submit(_listed, *joins, key=f"{name}-joined", priority=TAKEN), "passed over"))
     return {key: [next(results) for _ in want.parts] if want.parts else next(results) for key, want in wants.items()}
 
 

@@ -18,7 +18,7 @@ LOST: Final = object()
 """In place of what went with the scheduler."""
 
 AT_ONCE: Final = 4096
-"""Scripts that are followed at one time: of a million the scheduler need not hold the tasks."""
+"""Tasks that workers have to choose from, about: of a million jobs the scheduler need not hold them."""
 
 
 def handed_out(work: Callable[[Job], Any], jobs: Mapping[str, Job], client: "Client") -> Iterator[Job]:
@@ -33,10 +33,12 @@ def single(client: "Client", work: Callable[[Job], Any], job: Job, name: str) ->
     return True
 
 
-def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Iterator[tuple[Job, str | None]]:
+def followed(
+    scripts: "Iterable[tuple[Job, Script]]", client: "Client", weigh: Callable[[Job], int] = lambda _: 1
+) -> Iterator[tuple[Job, str | None]]:
     """Jobs with what of them has been done, and with None as their scripts come to their ends.
 
-    Those whose work was lost with the scheduler are passed over.
+    Those whose work was lost with the scheduler are passed over. ``weigh`` says how many tasks a job has at one time.
 
     Raises
     ------
@@ -47,7 +49,7 @@ def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Itera
 
     coming = iter(scripts)
     waiting: dict[Future[Any], tuple[Job, Script, str]] = {}
-    ready = as_completed(loop=client.loop)
+    ready, weight = as_completed(loop=client.loop), 0
 
     def wait(step: "tuple[Future[Any], str]", job: Job, script: "Script") -> None:
         waiting[step[0]] = job, script, step[1]
@@ -55,23 +57,24 @@ def followed(scripts: "Iterable[tuple[Job, Script]]", client: "Client") -> Itera
 
     try:
         while True:
-            while len(waiting) < AT_ONCE and (begun := next(coming, None)):
+            while weight < AT_ONCE and (begun := next(coming, None)):
                 wait(next(begun[1]), *begun)
+                weight += weigh(begun[0])
             if not waiting:
                 return
             future = next(ready)
             job, script, what = waiting[future]
             found = _result(future)
             del waiting[future]
-            if found is LOST:
-                continue
             try:
-                wait(script.send(found), job, script)
+                if found is not LOST:
+                    wait(script.send(found), job, script)
+                    yield job, what
+                    continue
             except StopIteration as end:
                 if end.value:
                     yield job, None
-            else:
-                yield job, what
+            weight -= weigh(job)
     finally:
         for _, script, _ in waiting.values():
             script.close()  # and what it waits for is forgotten: errors too, whoever holds their traceback

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ibstore.analyze import densities, estimates
-from ibstore.analyze.cluster.divide import divided, is_large, script
+from ibstore.analyze.cluster.divide import divided, is_large, most_blocks, script
 from ibstore.analyze.cluster.hands import followed, single
 from ibstore.analyze.cluster.unit import SHARE, Unit, do
 from ibstore.analyze.estimate.density import is_density
@@ -50,6 +50,10 @@ class Work:
         epochs = sum(len(segment.record.epochs) for segment in segments.values())
         return epochs * task.split.samples * prod(task.layer.shape) * np.dtype(task.layer.dtype).itemsize
 
+    def weight(self) -> int:
+        """About how many tasks it has at one time."""
+        return most_blocks(self.bytes) if self.in_blocks else 1
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -84,7 +88,7 @@ class Cluster:
         while todo:
             self._tell_of_nobody(selection)
             before = done
-            for work, what in followed(self._scripts(todo, selection), self.client):
+            for work, what in followed(self._scripts(todo, selection), self.client, Work.weight):
                 selection.emit(Event("analyze", done, total, f"{work.unit.title}{f' · {what}' if what else ''}"))
                 done += what is None
             lost = len(todo) - (done - before)

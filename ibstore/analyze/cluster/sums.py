@@ -11,53 +11,58 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ibstore.analyze import estimates
-from ibstore.analyze.cluster.blocks import TABLE, Divided, Marginals, counted_with, names_of
+from ibstore.analyze.cluster.blocks import TABLE, Divided, Marginals, counted_with, names_of, uncounted
 from ibstore.analyze.cluster.unit import opened
 from ibstore.analyze.estimate.entropy import added
 from ibstore.analyze.parts import SAME_DIGEST, Parts
 from ibstore.analyze.tasks import Task
-from ibstore.errors import IbstoreError
+from ibstore.errors import IbstoreError, StoreError, WriteError
+from ibstore.events import ignore
 
 if TYPE_CHECKING:
     from ibstore.analyze.sql.counts import Counts
 
 
-def add_up(divided: Divided, part: int, marginals: Marginals, *_: None) -> "dict[str, dict[int, Counts]] | None":
-    """Counts of counts of a part of the keys, by patterns and epoch; None where files that are needed are gone."""
+def add_up(divided: Divided, part: int, marginals: Marginals, *_: None) -> "dict[str, dict[int, Counts]]":
+    """Counts of counts of a part of the keys, by patterns and epoch; of what somebody else has finished, none."""
     from ibstore.analyze.sql.partial import summed
 
     selection = opened(divided.unit)
     parts, budget, found = selection.parts, selection.budget, {}
-    for task in divided.lacking(selection):
+    for task in uncounted(divided.tasks(selection), selection.parts):
         names = [own[part] for own in _names(divided, task, marginals)]
-        if parts.existing(TABLE, names) < set(names):  # whoever else asked for this has finished it, and removed them
-            return None
         with tempfile.TemporaryDirectory(prefix="ibstore-") as scratch:
-            files = parts.local(TABLE, [f"{name}.parquet" for name in names], Path(scratch))
-            found[task.t_key] = summed(files, counted_with(marginals, task), budget.counting, budget.threads)
+            try:
+                files = parts.local(TABLE, [f"{name}.parquet" for name in names], Path(scratch))
+                found[task.t_key] = summed(files, counted_with(marginals, task), budget.counting, budget.threads)
+            except (FileNotFoundError, WriteError) as error:
+                if uncounted([task], parts):
+                    raise StoreError(
+                        f"{task.what}: what blocks have counted is gone from {parts.storage.where(TABLE)} ({error}); "
+                        "analyze again"
+                    ) from None
     return found
 
 
-def finish(divided: Divided, marginals: Marginals, *sums: "Mapping[str, Mapping[int, Counts]] | None") -> bool:
-    """Keep what the tasks lack, from the sums of all parts, and remove what the blocks left; whether all was there."""
+def finish(divided: Divided, marginals: Marginals, *sums: "Mapping[str, Mapping[int, Counts]]") -> bool:
+    """Keep what the tasks lack, from the sums of all parts, and remove what the blocks left."""
     from ibstore.analyze.sql.counts import with_marginals
 
     selection = opened(divided.unit)
-    lacking = divided.lacking(selection)
-    of_parts = [each for each in sums if each is not None and {task.t_key for task in lacking} <= each.keys()]
-    if len(of_parts) < divided.parts:
-        return not lacking
-    for key in dict.fromkeys(task.t_key for task in lacking):
-        own = [task for task in lacking if task.t_key == key]
-        counted = _together([each[key] for each in of_parts])
-        names = _names(divided, own[0], marginals)
+    tasks, parts, estimators = divided.tasks(selection), selection.parts, divided.unit.estimators
+    due = uncounted(tasks, parts)
+    for key in dict.fromkeys(task.t_key for task in due):
+        own = [task for task in due if task.t_key == key]
+        counted = _together([each[key] for each in sums])
         if key in divided.kept:
-            _keep_patterns(key, [each[-1] for each in names], counted, selection.parts)
+            _keep_patterns(key, [each[-1] for each in _names(divided, own[0], marginals)], counted, parts)
         for task in own:
             known = {epoch: with_marginals(task.x_key, counts, marginals) for epoch, counts in counted.items()}
-            estimates.keep(task, known, divided.unit.estimators, selection.parts)
-        for name in {name for each in names for name in each}:
-            selection.parts.storage.remove(f"{TABLE}/{name}.parquet")
+            estimates.keep(task, known, estimators, parts)
+    estimates.fill(tasks, estimators, parts, ignore)
+    left = {name for task in tasks for names in _names(divided, task, marginals) for name in names}
+    for name in parts.existing(TABLE, left):
+        parts.storage.remove(f"{TABLE}/{name}.parquet")
     return True
 
 
@@ -80,10 +85,16 @@ def _keep_patterns(key: str, names: Sequence[str], counted: "Mapping[int, Counts
     import polars as pl
 
     with tempfile.TemporaryDirectory(prefix="ibstore-") as scratch:
-        rows = pl.scan_parquet(parts.local(TABLE, [f"{name}.parquet" for name in names], Path(scratch)))
-        digests = rows.group_by("epoch").agg(pl.col("key").n_unique()).collect()
+        try:
+            files = parts.local(TABLE, [f"{name}.parquet" for name in names], Path(scratch))
+            rows = pl.read_parquet(files)
+        except FileNotFoundError:
+            if parts.existing("patterns", [key]):  # whoever else asked for this has kept them
+                return
+            raise
+        digests = rows.group_by("epoch").agg(pl.col("key").n_unique())
         if dict(digests.iter_rows()) != {epoch: own["t"].distinct for epoch, own in counted.items()}:
             raise IbstoreError(SAME_DIGEST)
         whole = BytesIO()
-        rows.collect().write_parquet(whole)
+        rows.write_parquet(whole)
     parts.put("patterns", key, whole.getvalue())

@@ -91,6 +91,11 @@ class Unit:
 @lru_cache(maxsize=16)
 def opened(unit: Unit) -> "Selection":
     """The unit as a question of its own; for each of its blocks it is asked again."""
+    if unit.version != VERSION:
+        raise IbstoreError(
+            f"the worker's ibstore gives numbers of version {VERSION}, and {unit.version} are asked for; install the "
+            "same version on both"
+        )
     turn_down()
     return unit.selection()
 
@@ -113,10 +118,5 @@ def _memory(asked: int | None) -> int | None:
 
 def do(unit: Unit) -> str:
     """Compute and keep what the unit lacks; what is kept already costs a look."""
-    if unit.version != VERSION:
-        raise IbstoreError(
-            f"the worker's ibstore gives numbers of version {VERSION}, and {unit.version} are asked for; install the "
-            "same version on both"
-        )
     opened(unit).compute(unit.estimators)
     return unit.title
