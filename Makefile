@@ -58,8 +58,9 @@ beside: $(READY)  ## read a store for a minute while it is written
 clean:  ## remove what the other commands made
 	rm -rf .venv demo site build dist
 
+# Modules are compiled as they are imported: of all that is installed few ever are, and it takes a minute.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@
