@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 RESULTS: Final = ("counts", "information_plane", "patterns")
 """Tables that are kept."""
 
-KEPT: Final = (*RESULTS, "blocks")
-"""Besides, what workers of a cluster have put down of a layer that they have not finished."""
+BLOCKS: Final = "blocks"
+"""Besides, where edges and counts of a layer in blocks are kept until the workers of a cluster have finished it."""
+
+KEPT: Final = (*RESULTS, BLOCKS)
 
 
 def kept(parts: Parts, todo: Sequence[Task], estimators: Sequence[str]) -> "pl.DataFrame":

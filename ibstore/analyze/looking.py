@@ -71,7 +71,10 @@ class Looking:
     @cached_property
     def by_view(self) -> "Mapping[View, Lookers]":
         """Who wants to look, by the reduction that they share."""
-        return by_reduction(self.wants)
+        found: dict[View, Lookers] = {}
+        for recipe, epoch in self.wants:
+            found.setdefault(recipe.view, Lookers()).add(recipe, epoch)
+        return found
 
     def __call__(self, epoch: int, start: int, block: Block) -> tuple[list[Found], dict[View, Held]]:
         """Show a block as it is stored, (epoch, sample, …), to all; in any thread."""
@@ -119,14 +122,6 @@ class Looking:
             return self.wants[key].look(values, start)
         except ValueError as error:
             raise ValuesError(f"{self.names[epoch]}: {error}; choose another discretization") from None
-
-
-def by_reduction(keys: Mapping[Key, Any]) -> "dict[View, Lookers]":
-    """Keys by the reduction of their recipes."""
-    found: dict[View, Lookers] = {}
-    for recipe, epoch in keys:
-        found.setdefault(recipe.view, Lookers()).add(recipe, epoch)
-    return found
 
 
 @dataclass

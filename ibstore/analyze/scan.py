@@ -116,12 +116,17 @@ def scan(
 
 def fit_together(source: Source, recipes: Iterable[Recipe], allowance: int, find: Fit = fit) -> dict[Recipe, Edges]:
     """Edges of each recipe, or what else ``find`` finds, from all epochs together; ``allowance`` bytes each."""
-    together = len(source.names)
-    passes = Passes(
-        source, {(recipe, None): find(recipe, source.form(recipe), together, allowance) for recipe in recipes}
-    )
+    passes = fitting(source, recipes, allowance, find)
     passes.run(1)
     return {recipe: edges for (recipe, _), edges in passes.results.items()}
+
+
+def fitting(source: Source, recipes: Iterable[Recipe], allowance: int, find: Fit = fit) -> "Passes":
+    """The passes that find it, for whoever makes them."""
+    together = len(source.names)
+    return Passes(
+        source, {(recipe, None): find(recipe, source.form(recipe), together, allowance) for recipe in recipes}
+    )
 
 
 def nan_epochs(source: Source, recipes: Iterable[Recipe]) -> dict[Recipe, frozenset[int]]:
@@ -165,12 +170,9 @@ class Passes:
     def run(self, threads: int) -> None:
         """Pass over the values until every coroutine has ended."""
         while self.wants:
-            found = self._found(threads)
+            found = one_pass(self.source, self.wants, self.memory, self.held, self.sink, self.device, threads)
             self.advance({key: each.join(found[key]) if each.join else None for key, each in self.wants.items()})
             give_back()
-
-    def _found(self, threads: int) -> dict[Key, list[Any]]:
-        return one_pass(self.source, self.wants, self.memory, self.held, self.sink, self.device, threads)
 
     def advance(self, found: Mapping[Key, Any]) -> None:
         """Give each coroutine what was found in the pass; those that have ended leave."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ibstore.analyze import estimates
+from ibstore.analyze.cache import BLOCKS
 from ibstore.analyze.cluster.unit import Unit, opened
 from ibstore.analyze.engine import keep_inputs
 from ibstore.analyze.estimate.entropy import CountsOfCounts
@@ -27,9 +28,6 @@ from ibstore.errors import StoreError
 
 if TYPE_CHECKING:
     from ibstore.analyze.selection import Selection
-
-TABLE = "blocks"
-"""Where edges and counts of blocks are kept until a layer is finished."""
 
 Marginals = Mapping[str, CountsOfCounts]
 """Counts of counts of a probe set's inputs, by content key, and of its labels, as ``y``."""
@@ -63,7 +61,7 @@ class Divided:
     unit
         What it is about.
     blocks
-        All samples of the segments that are asked for.
+        All samples of the segments that edges are fitted on.
     t_keys, kept
         Content keys of the patterns that are lacking, and those of them that are kept.
     parts
@@ -81,6 +79,11 @@ class Divided:
         """Name of the work, the same whoever asks for it again."""
         about = {"t": self.t_keys, "kept": self.kept, "parts": self.parts}
         return f"{self.unit.key}-{content_key(about | {'blocks': [vars(block) for block in self.blocks]})}"
+
+    @property
+    def counted(self) -> list[Block]:
+        """Those of the segments that are asked for."""
+        return [block for block in self.blocks if block.segment in self.unit.segments]
 
     def tasks(self, selection: "Selection", segment: str | None = None) -> list[Task]:
         """Its tasks, or those of a segment."""
@@ -137,7 +140,7 @@ def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory |
     selection = opened(divided.unit)
     wanted = uncounted(divided.tasks(selection, block.segment), selection.parts)
     due = {name for task in wanted for name in names_of(divided, task, block, marginals)}
-    if due <= selection.parts.existing(TABLE, due):
+    if due <= selection.parts.existing(BLOCKS, due):
         return
     found = {task.recipe: _edges(task, selection.parts) for task in wanted}
     edges = {recipe: own for recipe, own in found.items() if own is not None}
@@ -164,7 +167,7 @@ def count(divided: Divided, block: Block, marginals: Marginals, memory: Memory |
             if own.t_key in divided.kept:
                 contents.append(counter.patterns(names[recipe], own.t_key))
             for name, content in zip(names_of(divided, own, block, marginals), contents, strict=True):
-                selection.parts.put(TABLE, name, content)
+                selection.parts.put(BLOCKS, name, content)
 
 
 def _begin(counter: Any, task: Task, block: Block, together: Sequence[str], parts: Parts) -> None:
@@ -210,12 +213,12 @@ def _edges(task: Task, parts: Parts) -> Edges | int | None:
     """Edges that are kept; 0 where nothing is fitted, None where nobody needs them any more."""
     if not is_fitted(task.recipe):
         return 0
-    found = parts.rows(TABLE, [task.edges_key])
+    found = parts.rows(BLOCKS, [task.edges_key])
     if not found:
         if not uncounted([task], parts):
             return None
         raise StoreError(
-            f"{task.what}: its edges are not in {parts.storage.where(TABLE)}; name a folder that all workers and this "
+            f"{task.what}: its edges are not in {parts.storage.where(BLOCKS)}; name a folder that all workers and this "
             "process share, or a bucket, with --results; if they were removed meanwhile, analyze again"
         )
     rows = found[0]
@@ -227,4 +230,6 @@ def keep_edges(task: Task, edges: Edges, parts: Parts) -> None:
     import polars as pl
 
     groups = pl.Series("edges", edges.T.tolist(), pl.List(pl.Float64))
-    estimates.put(parts, TABLE, task.edges_key, groups.to_frame().select(pl.lit(task.edges_key).alias("part"), "edges"))
+    estimates.put(
+        parts, BLOCKS, task.edges_key, groups.to_frame().select(pl.lit(task.edges_key).alias("part"), "edges")
+    )

@@ -6,11 +6,12 @@ Edges and counts are kept as soon as they are there, so that whatever ends costs
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+from ibstore.analyze.cache import BLOCKS
 from ibstore.analyze.cluster.blocks import (
-    TABLE,
     Block,
     Divided,
     count,
@@ -29,7 +30,7 @@ from ibstore.analyze.looking import Key
 from ibstore.analyze.narrow import fit, is_fitted
 from ibstore.analyze.parts import content_key
 from ibstore.analyze.plan import Budget, bytes_to_fit, kept_bytes
-from ibstore.analyze.scan import Passes
+from ibstore.analyze.scan import fitting
 from ibstore.analyze.sources import layer_source
 from ibstore.analyze.tasks import Task
 
@@ -77,12 +78,12 @@ def most_blocks(size: int) -> int:
 
 def divided(unit: Unit, tasks: Sequence[Task], budget: Budget) -> Divided:
     """A unit of some tasks, which share the segments that they are fitted on, in blocks."""
-    chosen = {task.segment.key for task in tasks}
-    blocks = tuple(block for block in _blocks(tasks, budget) if block.segment in chosen)
     source = layer_source(tasks[0], [tasks[0].segment], 1)
     kept = {task.t_key: budget.keeps(kept_bytes(task.recipe, source.form(task.recipe)), source.bytes) for task in tasks}
     parts = -(-source.samples // MOST_ROWS)
-    return Divided(unit, blocks, tuple(kept), tuple(key for key, keeps in kept.items() if keeps), parts)
+    return Divided(
+        unit, tuple(_blocks(tasks, budget)), tuple(kept), tuple(key for key, keeps in kept.items() if keeps), parts
+    )
 
 
 def _blocks(tasks: Sequence[Task], budget: Budget) -> Iterator[Block]:
@@ -104,7 +105,7 @@ def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts
     name = f"{work.key}-count"
     counts = [
         client.submit(count, work, block, marginals, held.get(block), key=f"{name}-{block.name}", priority=BEGUN)
-        for block in work.blocks
+        for block in work.counted
     ]
     sums = [
         client.submit(add_up, work, part, marginals, *counts, key=f"{work.key}-sum{part}", priority=TAKEN)
@@ -116,7 +117,7 @@ def script(client: "Client", work: Divided, tasks: Sequence[Task], parts: "Parts
         yield each, f"{number} of {len(counts)} blocks"
     yield last, "added up"
     for task in (each for each in tasks if is_fitted(each.recipe)):
-        parts.storage.remove(f"{TABLE}/{task.edges_key}.parquet")
+        parts.storage.remove(f"{BLOCKS}/{task.edges_key}.parquet")
     return True
 
 
@@ -125,20 +126,18 @@ def _fitted(
 ) -> "Generator[tuple[Future[Any], str], Any, dict[Block, Future[Any]]]":
     """Edges of the tasks, in passes over all blocks, are kept; what the workers hold of the blocks from now on."""
     fitted = {task.recipe: task for task in tasks if is_fitted(task.recipe)}
-    there = parts.existing(TABLE, {task.edges_key for task in fitted.values()})
+    there = parts.existing(BLOCKS, {task.edges_key for task in fitted.values()})
     lacking = {recipe: task for recipe, task in fitted.items() if task.edges_key not in there}
     if not lacking:
         return {}
-    source, blocks = layer_source(tasks[0], _passed_over(tasks[0]), 1), list(_blocks(tasks, budget))
-    forms = {recipe: source.form(recipe) for recipe in lacking}
-    epochs, allowance = len(source.names), budget.counting // 2 // len(lacking)
-    findings = {recipe: fit(recipe, form, epochs, allowance, at_once=True) for recipe, form in forms.items()}
-    passes = Passes(source, {(recipe, None): finding for recipe, finding in findings.items()})
-    views = frozenset(recipe.view for recipe, form in forms.items() if form.bytes * epochs * NARROW <= source.bytes)
+    source = layer_source(tasks[0], _passed_over(tasks[0]), 1)
+    passes = fitting(source, lacking, budget.counting // 2 // len(lacking), partial(fit, at_once=True))
+    size = source.bytes // len(source.names)
+    views = frozenset(recipe.view for recipe in lacking if source.form(recipe).bytes * NARROW <= size)
     held: dict[Block, Future[Any]] = {}
     priority = 0
     while passes.wants:
-        looks = _looks(client, work, blocks, passes.wants, views, held, priority)
+        looks = _looks(client, work, passes.wants, views, held, priority)
         priority = BEGUN
         held = {block: _taken(client, memory, own, "memory") for block, own in looks.items() if views}
         passes.advance((yield from _joined(client, passes.wants, looks)))
@@ -150,7 +149,6 @@ def _fitted(
 def _looks(
     client: "Client",
     work: Divided,
-    blocks: Sequence[Block],
     wants: Mapping[Key, Pass],
     views: frozenset[View],
     held: "Mapping[Block, Future[Any]]",
@@ -159,7 +157,7 @@ def _looks(
     """What a pass finds of each block."""
     name = f"{work.key}-{uuid4().hex[:8]}"  # what is found hangs on the budget: it is for nobody else
     wanted = client.submit(_same, dict(wants), key=f"{name}-wants", priority=priority)
-    given = {block: (work, block, wanted, views, held.get(block)) for block in blocks}
+    given = {block: (work, block, wanted, views, held.get(block)) for block in work.blocks}
     return {
         block: client.submit(look, *own, key=f"{name}-look-{block.name}", priority=priority)
         for block, own in given.items()

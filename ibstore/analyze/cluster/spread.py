@@ -7,19 +7,17 @@ or to the scheduler costs the work in flight alone.
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import numpy as np
 
 from ibstore.analyze import densities, estimates
 from ibstore.analyze.cluster.divide import divided, is_large, most_blocks, script
 from ibstore.analyze.cluster.hands import followed, single
-from ibstore.analyze.cluster.unit import SHARE, Unit, do
+from ibstore.analyze.cluster.unit import Unit, do, granted
 from ibstore.analyze.estimate.density import is_density
 from ibstore.analyze.parts import content_key
 from ibstore.analyze.plan import LEAST, Budget
+from ibstore.analyze.sources import layer_source
 from ibstore.analyze.tasks import Task
 from ibstore.errors import IbstoreError, UsageError
 from ibstore.events import Event
@@ -46,9 +44,8 @@ class Work:
     @property
     def bytes(self) -> int:
         """Raw values that are read, at least once."""
-        task, segments = self.tasks[0], {each.segment.key: each.segment for each in self.tasks}
-        epochs = sum(len(segment.record.epochs) for segment in segments.values())
-        return epochs * task.split.samples * prod(task.layer.shape) * np.dtype(task.layer.dtype).itemsize
+        segments = {each.segment.key: each.segment for each in self.tasks}
+        return layer_source(self.tasks[0], list(segments.values()), 1).bytes
 
     def weight(self) -> int:
         """About how many tasks it has at one time."""
@@ -139,9 +136,8 @@ class Cluster:
     def _budget(self, selection: "Selection") -> Budget:
         """What any of the workers may use for one unit."""
         limits = [worker["memory_limit"] / worker["nthreads"] for worker in self._workers() if worker["memory_limit"]]
-        known = [size for size in (self.memory, *(int(SHARE * limit) for limit in limits)) if size is not None]
         asked = selection.budget
-        return Budget(max(LEAST, min(known, default=LEAST)), self.threads or 1, asked.keep_keys, asked.device)
+        return Budget(granted(self.memory, limits) or LEAST, self.threads or 1, asked.keep_keys, asked.device)
 
     def _work(self, selection: "Selection", estimators: Sequence[str]) -> list[Work]:
         """What is lacking, the largest first; see `_groups`."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ibstore.analyze import estimates
-from ibstore.analyze.cluster.blocks import TABLE, Divided, Marginals, counted_with, names_of, uncounted
+from ibstore.analyze.cache import BLOCKS
+from ibstore.analyze.cluster.blocks import Divided, Marginals, counted_with, names_of, uncounted
 from ibstore.analyze.cluster.unit import opened
 from ibstore.analyze.estimate.entropy import added
 from ibstore.analyze.parts import SAME_DIGEST, Parts
@@ -33,12 +34,12 @@ def add_up(divided: Divided, part: int, marginals: Marginals, *_: None) -> "dict
         names = [own[part] for own in _names(divided, task, marginals)]
         with tempfile.TemporaryDirectory(prefix="ibstore-") as scratch:
             try:
-                files = parts.local(TABLE, [f"{name}.parquet" for name in names], Path(scratch))
+                files = parts.local(BLOCKS, [f"{name}.parquet" for name in names], Path(scratch))
                 found[task.t_key] = summed(files, counted_with(marginals, task), budget.counting, budget.threads)
             except (FileNotFoundError, WriteError) as error:
                 if uncounted([task], parts):
                     raise StoreError(
-                        f"{task.what}: what blocks have counted is gone from {parts.storage.where(TABLE)} ({error}); "
+                        f"{task.what}: what blocks have counted is gone from {parts.storage.where(BLOCKS)} ({error}); "
                         "analyze again"
                     ) from None
     return found
@@ -61,8 +62,8 @@ def finish(divided: Divided, marginals: Marginals, *sums: "Mapping[str, Mapping[
             estimates.keep(task, known, estimators, parts)
     estimates.fill(tasks, estimators, parts, ignore)
     left = {name for task in tasks for names in _names(divided, task, marginals) for name in names}
-    for name in parts.existing(TABLE, left):
-        parts.storage.remove(f"{TABLE}/{name}.parquet")
+    for name in parts.existing(BLOCKS, left):
+        parts.storage.remove(f"{BLOCKS}/{name}.parquet")
     return True
 
 
@@ -86,7 +87,7 @@ def _keep_patterns(key: str, names: Sequence[str], counted: "Mapping[int, Counts
 
     with tempfile.TemporaryDirectory(prefix="ibstore-") as scratch:
         try:
-            files = parts.local(TABLE, [f"{name}.parquet" for name in names], Path(scratch))
+            files = parts.local(BLOCKS, [f"{name}.parquet" for name in names], Path(scratch))
             rows = pl.read_parquet(files)
         except FileNotFoundError:
             if parts.existing("patterns", [key]):  # whoever else asked for this has kept them

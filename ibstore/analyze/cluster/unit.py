@@ -1,6 +1,6 @@
 """What a worker is given: names and texts alone, from which it makes its part of the question anew."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -111,9 +111,13 @@ def _memory(asked: int | None) -> int | None:
 
     worker = get_worker()
     limit = worker.memory_manager.memory_limit
-    own = max(LEAST, int(SHARE * limit / worker.state.nthreads)) if limit else None
-    known = [size for size in (asked, own) if size is not None]
-    return min(known, default=None)
+    return granted(asked, [limit / worker.state.nthreads] if limit else [])
+
+
+def granted(asked: int | None, limits: Iterable[float]) -> int | None:
+    """Bytes that a unit may take on workers of such limits a thread, at most what was asked for; None: no limit."""
+    own = [max(LEAST, int(SHARE * limit)) for limit in limits]
+    return min([*own, *([] if asked is None else [asked])], default=None)
 
 
 def do(unit: Unit) -> str:
